@@ -1,0 +1,1 @@
+"""Generated wire stubs; `make proto` writes them."""

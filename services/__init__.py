@@ -1,0 +1,1 @@
+"""Driftline: long-term user interest as a service."""

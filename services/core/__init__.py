@@ -1,0 +1,1 @@
+"""Pure maths and rules: no files, clock, environment, gRPC, Feast or Ray."""

@@ -1,0 +1,94 @@
+"""What the core and the stores raise. `runtime/errors.py` maps each to a gRPC status; a test holds it complete."""
+
+
+class CoreError(Exception):
+    """Base of every expected failure. The message says what to do; the metadata holds its facts."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+
+
+class InvalidArgument(CoreError):
+    """A value is malformed or out of range. Metadata: field."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}", field=field)
+        self.field = field
+        self.problem = problem
+
+
+class UserNotFound(CoreError):
+    """Nothing is stored for the user. Metadata: user_id."""
+
+    def __init__(self, user_id: str, what: str = "interest vector") -> None:
+        super().__init__(
+            f"no {what} for this user; record events and run `driftline refresh`", user_id=user_id
+        )
+
+
+class ItemNotFound(CoreError):
+    """The item is not in the catalogue. Metadata: item_id."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__("no such item; upsert it and run `driftline refresh`", item_id=item_id)
+
+
+class SpaceMismatch(CoreError):
+    """Two vector spaces met in one operation. Metadata: expected_space_id, actual_space_id."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(
+            f"vector of space {actual} where {expected} is served; encode again with the live model",
+            expected_space_id=expected,
+            actual_space_id=actual,
+        )
+
+
+class EventConflict(CoreError):
+    """One event id came twice in a call with different content. Metadata: event_id."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(
+            "this event id comes twice in the call with different content; give each event an id of its own",
+            event_id=event_id,
+        )
+
+
+class Overloaded(CoreError):
+    """At a limit; try again with backoff. Metadata: limit."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"at the limit of {limit}; try again with backoff", limit=limit)
+
+
+class DependencyUnavailable(CoreError):
+    """A store or service did not answer. Metadata: dependency."""
+
+    def __init__(self, dependency: str, problem: str = "did not answer") -> None:
+        super().__init__(f"{dependency} {problem}; try again with backoff", dependency=dependency)
+
+
+class NotReady(CoreError):
+    """Nothing has been published yet. Metadata: missing."""
+
+    def __init__(self, missing: str, remedy: str) -> None:
+        super().__init__(f"no {missing} yet; {remedy}", missing=missing)
+
+
+class Cancelled(CoreError):
+    """The deadline passed or the caller went away. Metadata: operation."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(
+            f"{operation} stopped before it was done; call it again, it goes on where it stopped",
+            operation=operation,
+        )
+
+
+class Unimplemented(CoreError):
+    """Asked for something that is agreed but not built. Metadata: feature."""
+
+    def __init__(self, feature: str) -> None:
+        super().__init__(f"{feature} is not served yet", feature=feature)

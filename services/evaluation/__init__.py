@@ -1,0 +1,1 @@
+"""Evaluation: temporal split, baselines, report."""

@@ -1,0 +1,1 @@
+"""The forecaster deployment: trajectories to forecasts; writes forecasts."""

@@ -1,0 +1,1 @@
+"""The write path as jobs: import, preprocess, refresh, status."""

@@ -1,0 +1,1 @@
+"""Ports and their adapters: Delta Lake, Feast, the item index, the model registry."""

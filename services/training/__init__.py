@@ -1,0 +1,1 @@
+"""Training loops: item tower, ranker, forecaster."""
