@@ -6,10 +6,12 @@ name in capitals: `DRIFTLINE_DATA_DIR`. A bad value stops the process with the v
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AwareDatetime, Field, ValidationError, field_serializer, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from services.core.schema import Granularity
 
 
 class Settings(BaseSettings):
@@ -21,6 +23,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("driftline-data")
     # Buckets of users; fixed when the store is made, in [1, 4096].
     bucket_count: int = Field(default=8, ge=1, le=4096)
+    # Period lengths to make vectors of, like day,week,month.
+    granularities: Annotated[tuple[Granularity, ...], NoDecode] = tuple(Granularity)
     # Treat this instant as now, to replay historic data (ISO 8601 with a zone). Unset: the wall clock.
     now: AwareDatetime | None = None
 
@@ -60,6 +64,20 @@ class Settings(BaseSettings):
     refresh_deadline_s: float = Field(default=600.0, gt=0)
     # Added to a period's close to say when a backfilled vector could have been known, seconds.
     publish_lag_s: float = Field(default=3600.0, ge=0)
+
+    @field_validator("granularities", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_serializer("granularities")
+    def _join(self, value: tuple[Granularity, ...]) -> str:
+        return ",".join(value)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that give a child process these settings."""
+        given = self.model_dump(mode="json", exclude_none=True)
+        return {f"DRIFTLINE_{name.upper()}": str(value) for name, value in given.items()}
 
     def clock(self) -> datetime:
         """Return now, UTC: the replayed instant where one is set."""
