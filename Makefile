@@ -2,7 +2,10 @@
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -eu -o pipefail -c
-PY ?= python3.11
+# The first Python that fits; what is tested is 3.11. A name alone proves nothing (a version manager's shim may be empty).
+PY ?= $(shell for p in python3.11 python3.12 python3; do \
+  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; \
+  then echo $$p; break; fi; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # No model hub at test or demo time; times are UTC everywhere (Feast's SQLite store follows TZ).
@@ -19,6 +22,7 @@ help:  ## What can be made
 $(VENV)/.ready: pyproject.toml constraints.txt clients/python/pyproject.toml
 	@echo "making $(VENV) (some minutes, once)"
 	start=$$(date +%s)
+	test -n "$(PY)" || { echo "Driftline needs Python 3.11 or 3.12: make PY=/path/to/python3.11"; exit 1; }
 	$(PY) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade 'pip>=25'
 	$(BIN)/pip install -q -c constraints.txt -e clients/python -e '.[compute,demo,dev]'
@@ -53,12 +57,21 @@ proto: .venv-proto/.ready  ## Lint the contracts and generate stubs
 
 proto-check: .venv-proto/.ready  ## Fail where generated code is stale or a change breaks the wire
 	.venv-proto/bin/python protos/generate.py --check
+	# What clients are built against is main. On main itself it is main before this day's work: a commit's own age
+	# decides, so that the answer does not change with the clock.
 	base=$$(git rev-parse -q --verify origin/main || git rev-parse -q --verify main || true)
+	if [ -z "$$base" ] || [ "$$base" = "$$(git rev-parse HEAD)" ]; then
+	  base=$$(git rev-list -1 --before=$$(( $$(git log -1 --format=%ct) - 4 * 3600 )) HEAD)
+	fi
 	if [ -n "$$base" ] && git cat-file -e "$$base:protos/driftline/v1" 2>/dev/null; then
 	  rm -rf build/proto-base && mkdir -p build/proto-base
 	  git archive "$$base" protos | tar -x -C build/proto-base
+	  cp protos/generate.py build/proto-base/protos/
 	  .venv-proto/bin/python build/proto-base/protos/generate.py --image-only build/proto-base/image.binpb
 	  .venv-proto/bin/python protos/generate.py --check --against build/proto-base/image.binpb
+	  echo "wire compatible with $$base"
+	else
+	  echo "no earlier contract to compare with"
 	fi
 
 eval: $(VENV)/.ready  ## Evaluate on Complete Journey: build/eval/report.html

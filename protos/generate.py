@@ -1,6 +1,6 @@
 """Builds, lints and generates the wire contracts. Run by `make proto` in a venv of its own (.venv-proto).
 
-Usage: generate.py [--check] [--against IMAGE]
+Usage: generate.py [--check] [--against IMAGE] [--image-only IMAGE]
 
 Three descriptor sets come out of one compilation:
   * ``image``: everything with source positions, for buf's linter and breaking check;
@@ -37,13 +37,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true", help="fail where committed code is stale; write nothing")
     parser.add_argument("--against", type=Path, help="an earlier image: fail on a breaking change")
-    parser.add_argument("--image", type=Path, help="also write the image here")
+    parser.add_argument("--image-only", type=Path, help="write the image here and do nothing else")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         image = compile_image(Path(scratch))
-        if args.image:
-            args.image.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(image, args.image)
+        if args.image_only:
+            args.image_only.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, args.image_only)
+            return 0
         buf("lint", str(image), "--config", str(PROTOS / "buf.yaml"))
         if args.against:
             buf("breaking", str(image), "--against", str(args.against), "--config", str(PROTOS / "buf.yaml"))
