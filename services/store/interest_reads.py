@@ -1,0 +1,81 @@
+"""The InterestReader port over one primitive: fetch rows of a view. Each store has its own fetch."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.core import schema as names
+from services.core.records import Forecast, InterestVector, Profile, RankState
+from services.core.schema import Granularity
+from services.store.rows import (
+    Features,
+    forecast_of,
+    history_of,
+    interest_of,
+    profile_of,
+    rank_state_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One user's row of a view."""
+
+    features: Features
+    # SQLite keeps it to the second only.
+    computed_time: datetime
+
+
+class InterestReads(ABC):
+    """Every read of the port `InterestReader`. Subclasses say how rows are fetched."""
+
+    @abstractmethod
+    async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
+        """Return each user's row in the order asked, None where there is none.
+
+        Raises:
+            NotReady: the view was never applied. DependencyUnavailable: the store does not answer.
+        """
+
+    async def interest(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> InterestVector | None:
+        """Return the newest vector."""
+        return (await self.interests(tenant, space_id, [user_id], granularity))[0]
+
+    async def interests(
+        self, tenant: str, space_id: str, user_ids: list[str], granularity: Granularity
+    ) -> list[InterestVector | None]:
+        """Return the newest vectors, in the order asked."""
+        rows = await self.fetch(tenant, names.interest_view(granularity, space_id), user_ids)
+        return [
+            interest_of(row.features, granularity, row.computed_time) if row else None
+            for row in rows
+        ]
+
+    async def history(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> list[InterestVector]:
+        """Return the vectors that are kept online, oldest first."""
+        row = await self._one(tenant, names.history_view(granularity, space_id), user_id)
+        return history_of(row.features, granularity, row.computed_time) if row else []
+
+    async def forecast(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> Forecast | None:
+        """Return the newest forecast."""
+        row = await self._one(tenant, names.forecast_view(granularity, space_id), user_id)
+        return forecast_of(row.features, granularity, row.computed_time) if row else None
+
+    async def rank_state(self, tenant: str, space_id: str, user_id: str) -> RankState | None:
+        """Return what ranking needs."""
+        row = await self._one(tenant, names.rank_state_view(space_id), user_id)
+        return rank_state_of(row.features) if row else None
+
+    async def profile(self, tenant: str, space_id: str, user_id: str) -> Profile | None:
+        """Return the portrait."""
+        row = await self._one(tenant, names.profile_view(space_id), user_id)
+        return profile_of(row.features) if row else None
+
+    async def _one(self, tenant: str, view: str, user_id: str) -> StoredRow | None:
+        return (await self.fetch(tenant, view, [user_id]))[0]

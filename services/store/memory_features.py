@@ -1,0 +1,197 @@
+"""Features in memory: the tests' default for FeatureWriter, InterestReader and HistoryReader."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from services.core import schema as names
+from services.core.errors import NotReady
+from services.core.records import Forecast, InterestVector, Profile, RankState
+from services.core.schema import DEFAULT_TENANT, Granularity, bucket_of
+from services.core.views import FeatureType, View, view_named, views_of
+from services.store.frames import by_period_frame, columns_of, conform, newest_rows, rows_frame
+from services.store.history_reader import trajectory_of
+from services.store.interest_reads import InterestReads, StoredRow
+from services.store.rows import (
+    features_of_forecast,
+    features_of_history,
+    features_of_interest,
+    features_of_profile,
+    features_of_rank_state,
+)
+
+_Key = tuple[str, str]
+Held = TypeVar("Held")
+
+
+class MemoryFeatures(InterestReads):
+    """Keeps what is written, and reads it back as the real stores do. Not safe between threads."""
+
+    def __init__(self, bucket_count: int = 8) -> None:
+        self._bucket_count = bucket_count
+        # Rows by id, by (tenant, view); parts by (bucket, part), by (tenant, view).
+        self._online: dict[_Key, dict[str, StoredRow]] = {}
+        self._offline: dict[_Key, dict[tuple[int, str], pl.DataFrame]] = {}
+
+    def apply(self, tenant: str, space_id: str) -> None:
+        """Declare every view of a space."""
+        for name in views_of(space_id):
+            self._online.setdefault((tenant, name), {})
+            self._offline.setdefault((tenant, name), {})
+
+    def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
+        """Write rows; an older computed time than the stored one is ignored, as Redis does."""
+        spec = view_named(view)
+        stored = self._applied(self._online, tenant, spec)
+        for row in conform(spec, rows, has_known_time=False).iter_rows(named=True):
+            key, computed_time = row[spec.join_keys[0]], row[names.COMPUTED_TIME]
+            if key in stored and stored[key].computed_time >= computed_time:
+                continue
+            features = {
+                name: np.asarray(row[name], np.float32) if kind is FeatureType.VECTOR else row[name]
+                for name, kind in spec.features.items()
+            }
+            stored[key] = StoredRow(features, computed_time)
+
+    def append_offline(
+        self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
+    ) -> None:
+        """Keep one part; the same name again replaces it."""
+        spec = view_named(view)
+        self._applied(self._offline, tenant, spec)[bucket, part] = conform(spec, rows)
+
+    def read_offline(self, tenant: str, view: str, bucket: int) -> pl.DataFrame:
+        """Return the newest row of each user (and period, where the view has one) of a bucket."""
+        spec = view_named(view)
+        return newest_rows(spec, self._rows(tenant, spec, bucket))
+
+    def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
+        """Remove users from every view of a space."""
+        for name, spec in views_of(space_id).items():
+            if names.USER_ID not in spec.join_keys:
+                continue
+            for user_id in user_ids:
+                self._online.get((tenant, name), {}).pop(user_id, None)
+            parts = self._offline.get((tenant, name), {})
+            for key, rows in parts.items():
+                parts[key] = rows.filter(~pl.col(names.USER_ID).is_in(user_ids))
+
+    async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
+        """Return each user's row in the order asked."""
+        stored = self._applied(self._online, tenant, view_named(view))
+        return [stored.get(user_id) for user_id in user_ids]
+
+    async def trajectory(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+        limit: int,
+        before: int | None = None,
+    ) -> list[InterestVector]:
+        """Return what was known at an instant; see the port HistoryReader."""
+        spec = view_named(names.by_period_view(granularity, space_id))
+        rows = self._rows(tenant, spec, bucket_of(user_id, self._bucket_count))
+        return trajectory_of(
+            rows.filter(pl.col(names.USER_ID) == user_id),
+            granularity,
+            event_time=event_time,
+            ingest_time=ingest_time,
+            limit=limit,
+            before=before,
+        )
+
+    def put_interest(
+        self, user_id: str, *vectors: InterestVector, space_id: str, tenant: str = DEFAULT_TENANT
+    ) -> None:
+        """Publish a user's vectors of one granularity, oldest first, as the encoder does."""
+        self.apply(tenant, space_id)
+        granularity, newest = vectors[-1].period.granularity, vectors[-1]
+        bucket = bucket_of(user_id, self._bucket_count)
+        by_period = names.by_period_view(granularity, space_id)
+        for vector in vectors:
+            rows = by_period_frame(
+                granularity,
+                [user_id],
+                np.asarray([vector.period.ordinal]),
+                vector.vec_D[None],
+                np.asarray([vector.event_count]),
+                model_version=vector.model_version,
+                known_times=[vector.known_time],
+                computed_time=vector.computed_time,
+            )
+            part = f"put-{len(self._offline[tenant, by_period])}"
+            self.append_offline(tenant, by_period, bucket, part, rows)
+        for view, features in (
+            (names.interest_view(granularity, space_id), features_of_interest(newest)),
+            (names.history_view(granularity, space_id), features_of_history(vectors)),
+        ):
+            self._put(tenant, view, user_id, features, newest.computed_time)
+
+    def put_forecast(
+        self, user_id: str, forecast: Forecast, *, space_id: str, tenant: str = DEFAULT_TENANT
+    ) -> None:
+        """Publish a forecast."""
+        self.apply(tenant, space_id)
+        view = names.forecast_view(forecast.made_at.granularity, space_id)
+        features = features_of_forecast(forecast)
+        self._put(tenant, view, user_id, features, forecast.computed_time)
+
+    def put_rank_state(
+        self,
+        user_id: str,
+        state: RankState,
+        *,
+        space_id: str,
+        computed_time: datetime,
+        model_version: str = "test",
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        """Publish a rank state."""
+        self.apply(tenant, space_id)
+        features = features_of_rank_state(state, model_version)
+        self._put(tenant, names.rank_state_view(space_id), user_id, features, computed_time)
+
+    def put_profile(
+        self,
+        user_id: str,
+        profile: Profile,
+        *,
+        space_id: str,
+        computed_time: datetime,
+        model_version: str = "test",
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        """Publish a portrait."""
+        self.apply(tenant, space_id)
+        features = features_of_profile(profile, model_version)
+        self._put(tenant, names.profile_view(space_id), user_id, features, computed_time)
+
+    def _put(
+        self, tenant: str, view: str, user_id: str, features: dict[str, object], time: datetime
+    ) -> None:
+        rows = rows_frame(view, [user_id], [features], computed_time=time)
+        self.write_online(tenant, view, rows)
+
+    def _rows(self, tenant: str, view: View, bucket: int) -> pl.DataFrame:
+        parts: Sequence[pl.DataFrame] = [
+            rows
+            for (of, _), rows in sorted(
+                self._applied(self._offline, tenant, view).items(), key=lambda item: item[0]
+            )
+            if of == bucket
+        ]
+        return pl.concat([pl.DataFrame(schema=columns_of(view)), *parts])
+
+    @staticmethod
+    def _applied(of: dict[_Key, Held], tenant: str, view: View) -> Held:
+        if (tenant, view.name) not in of:
+            raise NotReady(f"view {view.name}", "run `driftline refresh`")
+        return of[tenant, view.name]

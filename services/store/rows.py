@@ -1,0 +1,159 @@
+"""Records <-> stored features of one user: the one place that knows both, free of Polars and Feast.
+
+Features are a mapping from the names of `core/schema.py` to numpy arrays, strings, numbers, tuples
+or instants.
+Shape suffixes: D = width, H = horizons or half-lives, R = repeat items, P = periods.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from services.core import schema as names
+from services.core.periods import Period, period_at, period_from_name
+from services.core.records import Forecast, InterestVector, Profile, RankState
+from services.core.schema import HISTORY_PERIODS, Granularity
+
+Features = Mapping[str, Any]
+
+
+def features_of_interest(vector: InterestVector) -> dict[str, Any]:
+    """Return the features of interest_{g} and interest_{g}_by_period."""
+    return {
+        names.VEC: vector.vec_D,
+        names.MODEL_VERSION: vector.model_version,
+        names.EVENT_COUNT: vector.event_count,
+        names.PERIOD_START: vector.period.start,
+        names.PERIOD_END: vector.period.end,
+    }
+
+
+def interest_of(
+    features: Features,
+    granularity: Granularity,
+    computed_time: datetime,
+    known_time: datetime | None = None,
+) -> InterestVector:
+    """Return the vector in a row. An online row has no known time: its computed time stands in."""
+    return InterestVector(
+        vec_D=features[names.VEC],
+        period=period_at(granularity, features[names.PERIOD_START]),
+        event_count=features[names.EVENT_COUNT],
+        model_version=features[names.MODEL_VERSION],
+        known_time=known_time or computed_time,
+        computed_time=computed_time,
+    )
+
+
+def features_of_history(vectors: Sequence[InterestVector]) -> dict[str, Any]:
+    """Return the features of interest_{g}_history; at least one vector, oldest first."""
+    kept = list(vectors)[-HISTORY_PERIODS[vectors[0].period.granularity] :]
+    return {
+        names.VECS: np.concatenate([vector.vec_D for vector in kept]),
+        names.PERIODS: tuple(vector.period.name for vector in kept),
+        names.EVENT_COUNTS: tuple(vector.event_count for vector in kept),
+        names.MODEL_VERSION: kept[-1].model_version,
+    }
+
+
+def history_of(
+    features: Features, granularity: Granularity, computed_time: datetime
+) -> list[InterestVector]:
+    """Return the vectors in a history row, oldest first, each stamped with the row's times."""
+    periods = features[names.PERIODS]
+    vecs_PD = features[names.VECS].reshape(len(periods), -1)
+    return [
+        InterestVector(
+            vec_D=vec_D,
+            period=period_from_name(granularity, period),
+            event_count=count,
+            model_version=features[names.MODEL_VERSION],
+            known_time=computed_time,
+            computed_time=computed_time,
+        )
+        for vec_D, period, count in zip(vecs_PD, periods, features[names.EVENT_COUNTS], strict=True)
+    ]
+
+
+def features_of_forecast(forecast: Forecast) -> dict[str, Any]:
+    """Return the features of forecast_{g}."""
+    return {
+        names.MEANS: forecast.means_HD.ravel(),
+        names.SCALES: forecast.scales_HD.ravel(),
+        names.HORIZONS: forecast.horizons,
+        names.MADE_AT: forecast.made_at.name,
+        names.FORECASTER: forecast.forecaster,
+        names.MODEL_VERSION: forecast.model_version,
+    }
+
+
+def forecast_of(features: Features, granularity: Granularity, computed_time: datetime) -> Forecast:
+    """Return the forecast in a row."""
+    horizons = tuple(features[names.HORIZONS])
+    made_at: Period = period_from_name(granularity, features[names.MADE_AT])
+    return Forecast(
+        means_HD=features[names.MEANS].reshape(len(horizons), -1),
+        scales_HD=features[names.SCALES].reshape(len(horizons), -1),
+        horizons=horizons,
+        made_at=made_at,
+        forecaster=features[names.FORECASTER],
+        model_version=features[names.MODEL_VERSION],
+        computed_time=computed_time,
+    )
+
+
+def features_of_rank_state(state: RankState, model_version: str) -> dict[str, Any]:
+    """Return the features of rank_state."""
+    return {
+        names.QUERY_SUMS: state.query_sums_HD.ravel(),
+        names.QUERY_WEIGHTS: state.query_weights_H,
+        names.ACTIVITY: state.activity_H,
+        names.REPEAT_ITEM_IDS: state.repeat_item_ids,
+        names.REPEAT_COUNTS: state.repeat_counts_RH.ravel(),
+        names.REPEAT_LAST_TIMES: tuple(state.repeat_last_times_R.tolist()),
+        names.STATE_TIME: state.state_time,
+        names.MODEL_VERSION: model_version,
+    }
+
+
+def rank_state_of(features: Features) -> RankState:
+    """Return the rank state in a row."""
+    half_lives = len(features[names.QUERY_WEIGHTS])
+    return RankState(
+        query_sums_HD=features[names.QUERY_SUMS].reshape(half_lives, -1),
+        query_weights_H=features[names.QUERY_WEIGHTS],
+        activity_H=features[names.ACTIVITY],
+        repeat_item_ids=tuple(features[names.REPEAT_ITEM_IDS]),
+        repeat_counts_RH=features[names.REPEAT_COUNTS].reshape(-1, half_lives),
+        repeat_last_times_R=np.asarray(features[names.REPEAT_LAST_TIMES], np.int64),
+        state_time=features[names.STATE_TIME],
+    )
+
+
+def features_of_profile(profile: Profile, model_version: str) -> dict[str, Any]:
+    """Return the features of user_profile."""
+    return {
+        names.LABELS: profile.labels,
+        names.SHARES: profile.shares,
+        names.RECENT_SHARES: profile.recent_shares,
+        names.EVENT_COUNT: profile.event_count,
+        names.FIRST_EVENT_TIME: profile.first_event_time,
+        names.LAST_EVENT_TIME: profile.last_event_time,
+        names.IS_SUSPECTED_BOT: profile.is_suspected_bot,
+        names.MODEL_VERSION: model_version,
+    }
+
+
+def profile_of(features: Features) -> Profile:
+    """Return the portrait in a row. Its instants are stored to the second."""
+    return Profile(
+        labels=tuple(features[names.LABELS]),
+        shares=tuple(features[names.SHARES]),
+        recent_shares=tuple(features[names.RECENT_SHARES]),
+        event_count=features[names.EVENT_COUNT],
+        first_event_time=features[names.FIRST_EVENT_TIME],
+        last_event_time=features[names.LAST_EVENT_TIME],
+        is_suspected_bot=features[names.IS_SUSPECTED_BOT],
+    )
