@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from services.core.records import F32
 from services.core.schema import Kind
@@ -101,6 +100,8 @@ def pool_periods(
     Returns:
         One row per (user, period) that has events. A period whose items cancel out exactly is left out.
     """
+    from scipy import sparse  # the gateway imports this module and has no scipy
+
     order = np.lexsort((item_row_E, period_E, user_ix_E))
     user, period, row = user_ix_E[order], period_E[order], item_row_E[order]
     new_pair = _starts(user, period)
@@ -142,7 +143,7 @@ def pool_rank_states(
     last event of the week; repeat counts = the same over the weeks that hold the item.
 
     Args:
-        user_ix_E: user rows in [0, user_count), each present at least once.
+        user_ix_E: user rows in [0, user_count). A user without events gets zeros and state_time 0.
         time_E: seconds since 1970.
         item_row_E: rows of `items_ND` (the item version in force at the event).
         item_ix_E: rows of the catalogue.
@@ -151,18 +152,18 @@ def pool_rank_states(
         user_count: U.
         config: pooling constants.
     """
+    from scipy import sparse
+
     order = np.lexsort((weight_E, item_row_E, time_E, user_ix_E))
     user, time, row, item = user_ix_E[order], time_E[order], item_row_E[order], item_ix_E[order]
-    weight = weight_E[order]
     half_life_H = np.asarray(config.half_lives_days) * DAY_S
-    state_time_U = np.full(user_count, -np.inf)
-    np.maximum.at(state_time_U, user, time)
+    state_time_U = _newest(user, time, user_count)
     decay_EH = np.exp2(-(state_time_U[user] - time)[:, None] / half_life_H)
     sums_UHD = np.empty((user_count, len(half_life_H), items_ND.shape[1]), np.float32)
     weights_UH = np.empty((user_count, len(half_life_H)), np.float32)
     items_64 = items_ND.astype(np.float64)
     for h in range(len(half_life_H)):
-        decayed = sparse.csr_matrix((weight * decay_EH[:, h], (user, row)), shape=(user_count, len(items_ND)))
+        decayed = _decayed(user, row, weight_E[order] * decay_EH[:, h], (user_count, len(items_ND)))
         sums_UHD[:, h] = decayed @ items_64
         weights_UH[:, h] = np.asarray(decayed.sum(axis=1)).ravel()
     week = np.floor((time + 3 * DAY_S) / WEEK_S).astype(np.int64)
@@ -179,6 +180,32 @@ def pool_rank_states(
         repeat_counts_RH=counts_RH[kept],
         repeat_last_times_R=last_R[kept],
     )
+
+
+def decayed_histories(
+    user_ix_E: I64, time_E: F64, item_row_E: I64, weight_E: F64, now: float, shape_UN: tuple[int, int],
+    config: PoolingConfig,
+) -> list[sparse.csr_matrix]:  # fmt: skip
+    """Return, per half-life, the weights [U, N] whose product with the item vectors is the query sums at `now`.
+
+    Training needs them where the item vectors are still moving. Arguments as for `pool_rank_states`.
+    """
+    ages_E = now - time_E
+    return [
+        _decayed(user_ix_E, item_row_E, weight_E * np.exp2(-ages_E / (half_life * DAY_S)), shape_UN)
+        for half_life in config.half_lives_days
+    ]
+
+
+def _newest(user: I64, time: F64, user_count: int) -> F64:
+    """Return each user's newest time; 0 for a user without events."""
+    newest_U = np.full(user_count, -np.inf)
+    np.maximum.at(newest_U, user, time)
+    return np.where(np.isfinite(newest_U), newest_U, 0.0)
+
+
+def _decayed(user: I64, row: I64, weight: F64, shape_UN: tuple[int, int]) -> sparse.csr_matrix:
+    return sparse.csr_matrix((weight, (user, row)), shape=shape_UN)
 
 
 def _starts(*keys_E: NDArray[np.generic]) -> NDArray[np.bool_]:
