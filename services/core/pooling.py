@@ -7,12 +7,16 @@ Everything here sums in float64 and per user, so that a user's result does not d
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.core.records import F32
 from services.core.schema import Kind
+
+if TYPE_CHECKING:  # the gateway reads this module's names and has no scipy
+    from scipy import sparse
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -100,7 +104,7 @@ def pool_periods(
     Returns:
         One row per (user, period) that has events. A period whose items cancel out exactly is left out.
     """
-    from scipy import sparse  # the gateway imports this module and has no scipy
+    from scipy import sparse
 
     order = np.lexsort((item_row_E, period_E, user_ix_E))
     user, period, row = user_ix_E[order], period_E[order], item_row_E[order]
@@ -152,8 +156,6 @@ def pool_rank_states(
         user_count: U.
         config: pooling constants.
     """
-    from scipy import sparse
-
     order = np.lexsort((weight_E, item_row_E, time_E, user_ix_E))
     user, time, row, item = user_ix_E[order], time_E[order], item_row_E[order], item_ix_E[order]
     half_life_H = np.asarray(config.half_lives_days) * DAY_S
@@ -185,7 +187,7 @@ def pool_rank_states(
 def decayed_histories(
     user_ix_E: I64, time_E: F64, item_row_E: I64, weight_E: F64, now: float, shape_UN: tuple[int, int],
     config: PoolingConfig,
-) -> list[sparse.csr_matrix]:  # fmt: skip
+) -> "list[sparse.csr_matrix]":  # fmt: skip
     """Return, per half-life, the weights [U, N] whose product with the item vectors is the query sums at `now`.
 
     Training needs them where the item vectors are still moving. Arguments as for `pool_rank_states`.
@@ -204,7 +206,9 @@ def _newest(user: I64, time: F64, user_count: int) -> F64:
     return np.where(np.isfinite(newest_U), newest_U, 0.0)
 
 
-def _decayed(user: I64, row: I64, weight: F64, shape_UN: tuple[int, int]) -> sparse.csr_matrix:
+def _decayed(user: I64, row: I64, weight: F64, shape_UN: tuple[int, int]) -> "sparse.csr_matrix":
+    from scipy import sparse
+
     return sparse.csr_matrix((weight, (user, row)), shape=shape_UN)
 
 
