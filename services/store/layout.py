@@ -1,0 +1,167 @@
+"""Where everything lies under the data folder: the one place that turns names into paths.
+
+ROOT/store.json                         bucket count; fixed when the store is made
+ROOT/{tenant}/inbox/{writer}/           events, items, erasures: one Delta log each
+ROOT/{tenant}/events, items, rejects    Delta tables
+ROOT/{tenant}/vectors/{space_id}        Delta table of item text vectors
+ROOT/{tenant}/index/{space_id}/         generations of the catalogue, CURRENT
+ROOT/{tenant}/models/                   model folders, STAGES.json
+ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/
+ROOT/{tenant}/state/                    positions of the pipeline
+"""
+
+import json
+import os
+import re
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from services.core.errors import InvalidArgument
+from services.core.schema import DEFAULT_TENANT
+
+STORE_VERSION = 1
+
+_TENANT = re.compile(r"[a-z0-9_]{1,64}")
+_WRITER = re.compile(r"[a-z0-9-]{1,64}")
+# Spaces and views: made of lower-case words and underscores, never of path separators.
+_NAME = re.compile(r"[a-z0-9_]{1,128}")
+
+
+class Layout:
+    """Paths of one data folder. Making one makes the store, or verifies it."""
+
+    def __init__(self, root: Path, bucket_count: int) -> None:
+        """Make or open a store.
+
+        Raises:
+            InvalidArgument: the store was made with another bucket count or by another version,
+                or store.json is damaged.
+        """
+        self.root = Path(root)
+        self.bucket_count = bucket_count
+        _make_or_verify(self.root / "store.json", bucket_count)
+
+    def tenant_dir(self, tenant: str) -> Path:
+        """Return the folder that holds all of a tenant's data.
+
+        Raises:
+            InvalidArgument: the tenant is not 1 to 64 of a-z, 0-9, underscore. So do all the others.
+        """
+        return self.root / _checked("tenant", tenant, _TENANT)
+
+    def tenants(self) -> list[str]:
+        """Return every tenant that has a folder; the default one always."""
+        found = {path.name for path in self.root.iterdir() if path.is_dir()}
+        return sorted({DEFAULT_TENANT} | {name for name in found if self._is_tenant(name)})
+
+    def inbox_dir(self, tenant: str, writer: str) -> Path:
+        """Return one writer's inbox: a folder of the Delta logs events, items, erasures."""
+        return self.tenant_dir(tenant) / "inbox" / _checked("writer", writer, _WRITER)
+
+    def inbox_writers(self, tenant: str) -> list[str]:
+        """Return the writers that have an inbox, ascending."""
+        folder = self.tenant_dir(tenant) / "inbox"
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if _WRITER.fullmatch(path.name))
+
+    def events_dir(self, tenant: str) -> Path:
+        """Return the Delta table of clean events, partitioned by bucket."""
+        return self.tenant_dir(tenant) / "events"
+
+    def items_dir(self, tenant: str) -> Path:
+        """Return the Delta table of item versions."""
+        return self.tenant_dir(tenant) / "items"
+
+    def rejects_dir(self, tenant: str) -> Path:
+        """Return the Delta table of rows that were refused."""
+        return self.tenant_dir(tenant) / "rejects"
+
+    def vectors_dir(self, tenant: str, space: str) -> Path:
+        """Return the Delta table of a space's item text vectors by content hash."""
+        return self.tenant_dir(tenant) / "vectors" / _checked("space_id", space, _NAME)
+
+    def index_dir(self, tenant: str, space: str) -> Path:
+        """Return the folder of a space's catalogue generations."""
+        return self.tenant_dir(tenant) / "index" / _checked("space_id", space, _NAME)
+
+    def models_dir(self, tenant: str) -> Path:
+        """Return the model registry's folder."""
+        return self.tenant_dir(tenant) / "models"
+
+    def feast_dir(self, tenant: str) -> Path:
+        """Return the folder of Feast's stores and registry."""
+        return self.tenant_dir(tenant) / "feast"
+
+    def offline_dir(self, tenant: str, view: str) -> Path:
+        """Return the folder of a view's Parquet parts."""
+        return self.feast_dir(tenant) / "offline" / _checked("view", view, _NAME)
+
+    def state_dir(self, tenant: str) -> Path:
+        """Return the folder of the pipeline's positions."""
+        return self.tenant_dir(tenant) / "state"
+
+    def _is_tenant(self, name: str) -> bool:
+        return bool(_TENANT.fullmatch(name)) and any(
+            (self.root / name / part).is_dir() for part in ("inbox", "events", "state", "feast")
+        )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one atomic, durable step; its folder is made if absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path, content)
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def _make_or_verify(path: Path, bucket_count: int) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(path, {"bucket_count": bucket_count, "version": STORE_VERSION})
+        with suppress(FileExistsError):  # another process made the store first: verify theirs
+            os.link(draft, path)
+        draft.unlink()
+        _sync_folder(path.parent)
+    try:
+        stored = json.loads(path.read_text())
+        made_with, version = int(stored["bucket_count"]), int(stored["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument(
+            "data_dir", f"{path} is damaged ({error!r}); restore it or point at another folder"
+        ) from error
+    if version != STORE_VERSION:
+        raise InvalidArgument(
+            "data_dir", f"{path} has layout version {version}; this program reads {STORE_VERSION}"
+        )
+    if made_with != bucket_count:
+        raise InvalidArgument(
+            "bucket_count",
+            f"this store was made with {made_with} buckets, the setting says {bucket_count}; "
+            f"set DRIFTLINE_BUCKET_COUNT={made_with}, or import into a new data folder",
+        )
+
+
+def _draft(path: Path, content: Any) -> Path:
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with draft.open("w") as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checked(field: str, name: str, pattern: re.Pattern[str]) -> str:
+    if not pattern.fullmatch(name):
+        raise InvalidArgument(field, f"{name!r} must match {pattern.pattern}")
+    return name
