@@ -1,0 +1,164 @@
+"""Events as arrays, for training and evaluation: one row an event, in time order.
+
+Shape suffixes: E = events, U = users, N = items.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from services.core.errors import InvalidArgument
+from services.core.periods import Period, period_at
+from services.core.pooling import DAY_S, F64, I64, PoolingConfig, event_weights
+from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Granularity, Kind
+
+# A user's UTC day with more events than this is a machine's; it enters no vector.
+BULK_DAY_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Events with users and items as array rows. Rows keep their meaning in every part of a dataset."""
+
+    # Ascending; a row of U.
+    user_ids: tuple[str, ...]
+    # Ascending, the order of a catalogue; a row of N.
+    item_ids: tuple[str, ...]
+    # One per item; empty where an item has none.
+    texts: tuple[str, ...]
+    granularity: Granularity
+    user_ix_E: I64
+    item_ix_E: I64
+    # Seconds since 1970, ascending.
+    time_E: F64
+    # Period ordinals.
+    period_E: I64
+    # core.pooling.event_weights.
+    weight_E: F64
+
+    @property
+    def event_count(self) -> int:
+        """E."""
+        return len(self.time_E)
+
+    @property
+    def user_count(self) -> int:
+        """U."""
+        return len(self.user_ids)
+
+    @property
+    def item_count(self) -> int:
+        """N."""
+        return len(self.item_ids)
+
+    def where(self, mask_E: NDArray[np.bool_]) -> "Dataset":
+        """Return the marked events; users and items stay as they are."""
+        return replace(
+            self,
+            user_ix_E=self.user_ix_E[mask_E],
+            item_ix_E=self.item_ix_E[mask_E],
+            time_E=self.time_E[mask_E],
+            period_E=self.period_E[mask_E],
+            weight_E=self.weight_E[mask_E],
+        )
+
+    def before(self, instant_s: float) -> "Dataset":
+        """Return the events strictly before an instant, seconds since 1970."""
+        return self.where(self.time_E < instant_s)
+
+    def between(self, start_s: float, end_s: float) -> "Dataset":
+        """Return the events in [start, end), seconds since 1970."""
+        return self.where((self.time_E >= start_s) & (self.time_E < end_s))
+
+    def sha256(self) -> str:
+        """Return the hash of everything that training reads."""
+        digest = hashlib.sha256(str(self.granularity).encode())
+        for names in (self.user_ids, self.item_ids, self.texts):
+            digest.update("\x1f".join(names).encode() + b"\x1e")
+        for array in (self.user_ix_E, self.item_ix_E, self.time_E, self.weight_E):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def dataset_from_frame(
+    events: pl.DataFrame,
+    granularity: Granularity,
+    pooling: PoolingConfig,
+    *,
+    texts: pl.DataFrame | None = None,
+    item_ids: Sequence[str] | None = None,
+) -> Dataset:
+    """Turn a frame of events into arrays.
+
+    Args:
+        events: user_id, item_id, event_time (UTC), kind; value and text where there are any.
+        granularity: of the periods.
+        pooling: weights by kind.
+        texts: item_id, text; where not given, the text of the item's first event.
+        item_ids: the catalogue; where not given, the items of the events.
+
+    Raises:
+        InvalidArgument: there are no events, or a column is missing.
+    """
+    for column in (USER_ID, ITEM_ID, EVENT_TIME, KIND):
+        if column not in events.columns:
+            raise InvalidArgument("events", f"no column {column}; there are {', '.join(events.columns)}")
+    if events.is_empty():
+        raise InvalidArgument("events", "there are none")
+    value = pl.col(VALUE).fill_null(1.0) if VALUE in events.columns else pl.lit(1.0)
+    frame = events.with_columns(
+        pl.col(USER_ID).cast(pl.String),
+        pl.col(ITEM_ID).cast(pl.String),
+        pl.col(EVENT_TIME).cast(pl.Datetime("us")).dt.timestamp("us").alias("us"),
+        pl.col(KIND).cast(pl.String).fill_null(str(Kind.VIEW)),
+        value.cast(pl.Float64).alias(VALUE),
+    ).sort("us", USER_ID, ITEM_ID, maintain_order=True)
+    per_day = pl.len().over(USER_ID, pl.col("us") // int(DAY_S * 1e6))
+    frame = frame.filter(per_day <= BULK_DAY_EVENTS)
+    users = frame[USER_ID].unique().sort()
+    items = pl.Series(ITEM_ID, sorted(set(item_ids))) if item_ids is not None else frame[ITEM_ID].unique().sort()
+    frame = frame.filter(pl.col(ITEM_ID).is_in(items.implode()))
+    time_E = frame["us"].to_numpy() / 1e6
+    return Dataset(
+        user_ids=tuple(users.to_list()),
+        item_ids=tuple(items.to_list()),
+        texts=_texts(items, frame if texts is None else texts),
+        granularity=granularity,
+        user_ix_E=np.searchsorted(users.to_numpy(), frame[USER_ID].to_numpy()).astype(np.int64),
+        item_ix_E=np.searchsorted(items.to_numpy(), frame[ITEM_ID].to_numpy()).astype(np.int64),
+        time_E=time_E,
+        period_E=_periods(time_E, granularity),
+        weight_E=event_weights(frame[KIND].to_numpy().astype(str), frame[VALUE].to_numpy(), pooling),
+    )
+
+
+def instant(seconds: float) -> datetime:
+    """Return seconds since 1970 as an aware instant."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def period_start(granularity: Granularity, ordinal: int) -> float:
+    """Return a period's first instant, seconds since 1970."""
+    return Period(granularity, ordinal).start.timestamp()
+
+
+def _texts(items: pl.Series, rows: pl.DataFrame) -> tuple[str, ...]:
+    if TEXT not in rows.columns:
+        return tuple(items.to_list())
+    known = rows.drop_nulls(TEXT).unique(ITEM_ID, keep="first", maintain_order=True).select(
+        pl.col(ITEM_ID).cast(pl.String), pl.col(TEXT)
+    )
+    joined = items.to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
+    return tuple(joined[TEXT].fill_null("").to_list())
+
+
+def _periods(time_E: F64, granularity: Granularity) -> I64:
+    day_E = np.floor(time_E / DAY_S).astype(np.int64)
+    days, inverse = np.unique(day_E, return_inverse=True)
+    ordinals = [period_at(granularity, instant(float(day) * DAY_S)).ordinal for day in days]
+    return np.asarray(ordinals, np.int64)[inverse]
