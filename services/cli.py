@@ -1,0 +1,231 @@
+"""`driftline`: the commands of an operator and of a data scientist."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from services.core.errors import CoreError
+from services.core.schema import DEFAULT_TENANT, Granularity
+from services.runtime.settings import load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Long-term user interest as a service: import events, train, refresh, serve.\n\n"
+    "Settings are DRIFTLINE_* variables (see services/runtime/settings.py). The usual order on a new store: "
+    "import, train, up.",
+)
+console = Console()
+
+Files = Annotated[list[Path], typer.Argument(help="CSV, JSONL or Parquet files of events.")]
+Out = Annotated[Path, typer.Option(help="Folder for the report; made if absent.")]
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line, not a traceback."""
+    try:
+        app()
+    except CoreError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error.message}", highlight=False)
+        raise SystemExit(1) from None
+
+
+@app.command("import")
+def import_(files: Files, kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = "") -> None:
+    """Take files of events (and the items they name) into the inbox.
+
+    Columns are recognised by their usual names: user_id/user, item_id/item, event_time/ts/timestamp, kind/event,
+    value/rating/quantity, text/title, categories. Rows that cannot be used go to the rejects with file, line and
+    reason; importing a file again changes nothing. Run `driftline refresh` afterwards.
+    """
+    from services.pipeline.importer import import_files
+
+    with progress() as on_progress:
+        summary = import_files(files, load_settings(), kind=kind or None, on_progress=on_progress)
+    print_figures("imported", summary)
+    if summary.failed_files:
+        raise SystemExit(1)
+
+
+@app.command()
+def refresh(
+    follow: Annotated[bool, typer.Option(help="Keep going until Ctrl-C.")] = False,
+    full: Annotated[bool, typer.Option(help="Make every vector again.")] = False,
+) -> None:
+    """Take all that came in to served features: clean, encode, forecast, publish.
+
+    Incremental and idempotent; needs a live model (`driftline train`) and a running encoder and forecaster
+    (`driftline up`, or k8s).
+    """
+    from services.pipeline.compute import open_compute
+    from services.pipeline.follow import Follower
+    from services.pipeline.refresh import refresh as run_refresh
+    from services.pipeline.stores import open_stores
+
+    settings = load_settings()
+    with open_compute(settings, DEFAULT_TENANT) as compute:
+        stores = open_stores(settings)
+        if not follow:
+            with progress() as on_progress:
+                summary = run_refresh(stores, compute, settings, is_full=full, on_progress=on_progress)
+            print_figures("refreshed", summary)
+            return
+        follower = Follower(stores=stores, compute=compute, settings=settings)
+        follower.start()
+        wait_for_stop("following the inbox; Ctrl-C stops")
+        follower.stop()
+
+
+@app.command()
+def status() -> None:
+    """Show what is stored, what waits, what was rejected and why, and which model is live."""
+    from services.pipeline.status import status as read_status
+
+    print_figures("status", read_status(load_settings()))
+
+
+@app.command()
+def train(
+    until: Annotated[str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: now.")] = "",
+    promote: Annotated[bool, typer.Option(help="Make the model live at once.")] = True,
+) -> None:
+    """Train item tower, ranker and forecaster on the stored events, and add the model to the registry."""
+    from services.training.command import train_from_store
+
+    with progress() as on_progress:
+        info = train_from_store(load_settings(), until=until or None, promote=promote, on_progress=on_progress)
+    console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
+
+
+@app.command()
+def evaluate(
+    events: Annotated[Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,kind,text.")] = None,
+    complete_journey: Annotated[bool, typer.Option(help="Use the demo's data instead of a file.")] = False,
+    granularity: Annotated[Granularity, typer.Option(help="Length of a period.")] = Granularity.WEEK,
+    origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 8,
+    horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
+    out: Out = Path("build/eval"),
+) -> None:
+    """Train before the first origin, rank all items at each origin, and compare with every baseline."""
+    from services.evaluation.command import run_evaluate
+
+    if (events is None) != complete_journey:
+        raise typer.BadParameter("name a file of events, or --complete-journey")
+    frame = None
+    if events is None:
+        from services.pipeline.complete_journey import complete_journey_events
+
+        frame = complete_journey_events()
+    with progress() as on_progress:
+        run_evaluate(
+            events if frame is None else frame,
+            granularity=granularity,
+            origins=origins,
+            horizons=tuple(int(part) for part in horizons.split(",")),
+            out=out,
+            backbone=load_settings().backbone,
+            on_progress=on_progress,
+        )
+    console.print(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def erase(user_id: str) -> None:
+    """Erase a user: hidden at once, removed from every table, view and index by the next refresh."""
+    from services.pipeline.erasure import request_erasure
+
+    erasure_id = request_erasure(load_settings(), DEFAULT_TENANT, user_id)
+    console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")
+
+
+@app.command()
+def up() -> None:
+    """Start encoder, forecaster, gateway and the follower on this machine; Ctrl-C stops them all."""
+    from services.local import local_stack
+    from services.pipeline.compute import open_compute
+    from services.pipeline.follow import Follower
+    from services.pipeline.stores import open_stores
+
+    settings = load_settings()
+    open_stores(settings).models.live(DEFAULT_TENANT)  # fails with what to do before anything starts
+    with console.status("starting Ray Serve and the gateway (about a minute)"):
+        stack = local_stack(settings, settings.data_dir / "logs")
+        running = stack.__enter__()
+    try:
+        with open_compute(running.settings, DEFAULT_TENANT) as compute:
+            follower = Follower(stores=open_stores(running.settings), compute=compute, settings=running.settings)
+            follower.start()
+            console.print(f"gateway on [bold]{running.gateway.target}[/], metrics on {running.gateway.metrics_url}")
+            wait_for_stop("Ctrl-C stops")
+            follower.stop()
+    finally:
+        with console.status("stopping"):
+            stack.__exit__(None, None, None)
+
+
+@app.command()
+def demo(
+    out: Out = Path("build/demo"),
+    keep: Annotated[bool, typer.Option(help="Leave the services up and say how to call them.")] = False,
+) -> None:
+    """A year of real purchases through the whole path, ending in build/demo/report.html."""
+    from services.demo.run import run_demo
+
+    run_demo(out, keep=keep, console=console)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar per stage; yields a callback of (stage, done, total)."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks = {}
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield on_progress
+
+
+def print_figures(title: str, figures: object) -> None:
+    """Print a dataclass as a table, nested ones flattened."""
+    table = Table(title=title, show_header=False)
+    for name, value in flatten(figures):
+        table.add_row(name, value)
+    console.print(table)
+
+
+def flatten(figures: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of a dataclass's fields."""
+    from dataclasses import fields, is_dataclass
+
+    for item in fields(figures):  # type: ignore[arg-type]
+        value = getattr(figures, item.name)
+        if is_dataclass(value):
+            yield from flatten(value, f"{prefix}{item.name}.")
+        elif isinstance(value, dict):
+            yield from ((f"{prefix}{item.name}.{key}", str(part)) for key, part in value.items())
+        else:
+            yield f"{prefix}{item.name}", str(value)
+
+
+def wait_for_stop(message: str) -> None:
+    """Block until SIGINT or SIGTERM."""
+    import signal
+    import threading
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    console.print(message)
+    stopped.wait()
+
+

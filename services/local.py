@@ -1,0 +1,105 @@
+"""Everything on one machine: Ray Serve with both applications, and a gateway, each a process of its own.
+
+`driftline up`, the demo and the end-to-end tests start the same processes that k8s starts.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.core.errors import DependencyUnavailable
+from services.runtime.cluster import Cluster, start_cluster
+from services.runtime.settings import Settings
+
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayProcess:
+    """A running gateway."""
+
+    process: "subprocess.Popen[bytes]"
+    # host:port of its gRPC server.
+    target: str
+    metrics_url: str
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStack:
+    """A running stack; `settings` has the ports that were chosen."""
+
+    settings: Settings
+    cluster: Cluster
+    gateway: GatewayProcess
+
+
+@contextmanager
+def local_stack(settings: Settings, log_dir: Path) -> Iterator[LocalStack]:
+    """Start encoder, forecaster and gateway; stop them all on the way out, whatever happened.
+
+    Raises:
+        DependencyUnavailable: a process did not come up; the message names its log.
+    """
+    log_dir.mkdir(parents=True, exist_ok=True)
+    cluster = start_cluster(settings, log_dir)
+    try:
+        with gateway_process(cluster.settings, log_dir) as gateway:
+            yield LocalStack(settings=cluster.settings, cluster=cluster, gateway=gateway)
+    finally:
+        cluster.stop()
+
+
+@contextmanager
+def gateway_process(settings: Settings, log_dir: Path) -> Iterator[GatewayProcess]:
+    """Run one gateway process; port 0 picks a free one. SIGTERM drains it on the way out."""
+    log_path = log_dir / f"{settings.writer}.log"
+    with tempfile.TemporaryDirectory() as scratch, log_path.open("wb") as log:
+        port_file = Path(scratch) / "port"
+        chosen = settings.model_copy(update={"port_file": port_file})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.gateway.main"],
+            env={**os.environ, **chosen.environment()},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            port, metrics_port = _wait_for_ports(process, port_file, log_path)
+            yield GatewayProcess(
+                process=process,
+                target=f"{settings.host}:{port}",
+                metrics_url=f"http://{settings.host}:{metrics_port}/metrics",
+                log=log_path,
+            )
+        finally:
+            _stop(process)
+
+
+def _wait_for_ports(
+    process: "subprocess.Popen[bytes]", port_file: Path, log_path: Path
+) -> tuple[int, int]:
+    give_up = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < give_up and process.poll() is None:
+        if port_file.exists() and (text := port_file.read_text().strip()):
+            port, _, metrics_port = text.partition(" ")
+            return int(port), int(metrics_port or 0)
+        time.sleep(0.05)
+    raise DependencyUnavailable("gateway", f"did not start; see {log_path}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
