@@ -47,7 +47,7 @@ class Layout:
         """Return the folder that holds all of a tenant's data.
 
         Raises:
-            InvalidArgument: the tenant is not 1 to 64 of a-z, 0-9, underscore. So do all the others.
+            InvalidArgument: the name is not 1 to 64 of a-z, 0-9, underscore (all others do too).
         """
         return self.root / _checked("tenant", tenant, _TENANT)
 

@@ -9,7 +9,7 @@ from services.store.layout import Layout, write_json
 def test_a_store_keeps_the_bucket_count_it_was_made_with(tmp_path):
     Layout(tmp_path / "new", 8)
     assert Layout(tmp_path / "new", 8).bucket_count == 8
-    with pytest.raises(InvalidArgument, match="made with 8 buckets.*DRIFTLINE_BUCKET_COUNT=8"):
+    with pytest.raises(InvalidArgument, match=r"made with 8 buckets.*DRIFTLINE_BUCKET_COUNT=8"):
         Layout(tmp_path / "new", 16)
 
 
