@@ -138,7 +138,7 @@ def stored_content(events: pl.DataFrame) -> pl.DataFrame:
 
 def rejects_of(rows: pl.DataFrame, raw: pl.Series) -> pl.DataFrame:
     """Return rejects from rows that have a reason, with their excerpts."""
-    return rows.with_columns(raw.alias(RAW)).select(REJECT_SCHEMA)
+    return rows.with_columns(raw.alias(RAW)).select(*REJECT_SCHEMA)
 
 
 def no_rejects() -> pl.DataFrame:
