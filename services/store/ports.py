@@ -4,9 +4,10 @@ Every method takes the tenant, so that no key, path or query can forget it. A fr
 whose columns are named in `core/schema.py`. Shape suffixes: N = items, D = width, W = popularity windows.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
@@ -135,19 +136,66 @@ class Inbox(Protocol):
 class InboxBatch:
     """What came in since a position, and the position after it."""
 
+    # EVENT_COLUMNS and `source`, the log's name.
     events: "pl.DataFrame"
+    # ITEM_COLUMNS less content_hash, and `source`.
     items: "pl.DataFrame"
     # Columns erasure_id, user_id, ingest_time.
     erasures: "pl.DataFrame"
     # Log name -> version up to which this batch reads.
     position: dict[str, int]
+    # False where more waits after this batch.
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableCounts:
+    """How many rows are stored."""
+
+    events: int
+    # Versions of items, and items.
+    item_versions: int
+    items: int
+    # Reason -> rows.
+    rejects: dict[str, int]
+    # Rows in the inboxes after a position.
+    waiting_events: int
+    waiting_items: int
+    waiting_erasures: int
 
 
 class EventTables(Protocol):
-    """Delta tables of events, items and rejects, and where the pipeline stands in the inboxes."""
+    """Delta tables of events, items and rejects, and where the pipeline stands in the inboxes.
 
-    def read_inbox(self, tenant: str, position: dict[str, int]) -> InboxBatch:
-        """Return every row committed after `position`, of all writers' logs."""
+    Every method raises DependencyUnavailable where the store does not answer.
+    """
+
+    def intake_lock(self, tenant: str) -> "AbstractContextManager[object]":
+        """Return a lock that one job at a time holds to take the inbox in or to erase."""
+        ...
+
+    def read_state(self, tenant: str, name: str) -> dict[str, Any]:
+        """Return a small JSON document of the pipeline; empty where there is none."""
+        ...
+
+    def write_state(self, tenant: str, name: str, state: dict[str, Any]) -> None:
+        """Replace a document in one atomic step."""
+        ...
+
+    def read_inbox(
+        self, tenant: str, position: dict[str, int], until: dict[str, int] | None = None
+    ) -> InboxBatch:
+        """Return rows committed after `position`, of all writers' logs.
+
+        `until`, the position of an earlier batch, asks for that batch again.
+        """
+        ...
+
+    def trim_inbox(self, tenant: str, position: dict[str, int], *, is_forced: bool = False) -> None:
+        """Delete rows up to `position`, which are consumed; those that come meanwhile stay.
+
+        Does nothing where there is little to gain, unless forced.
+        """
         ...
 
     def append_events(self, tenant: str, rows: "pl.DataFrame", batch_id: str) -> int:
@@ -159,27 +207,45 @@ class EventTables(Protocol):
         ...
 
     def append_rejects(self, tenant: str, rows: "pl.DataFrame", batch_id: str) -> None:
-        """Append rejects: source, line, reason, event_id, raw, ingest_time."""
+        """Append rejects (core.cleaning.REJECT_SCHEMA), each `batch_id` once."""
         ...
 
     def read_events(self, tenant: str, bucket: int | None = None) -> "pl.DataFrame":
         """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
         ...
 
-    def known_event_ids(self, tenant: str, bucket: int) -> "pl.DataFrame":
-        """Return event_id and content hash of a bucket's events, to find duplicates."""
+    def known_events(self, tenant: str, event_ids: "pl.Series") -> "pl.DataFrame":
+        """Return the stored events, of any bucket, that have one of these ids (EVENT_COLUMNS)."""
         ...
 
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
-        """Return users of a bucket with events committed after a version of the table, and its newest version."""
+        """Return users of a bucket with events committed after a version of the table, and its newest.
+
+        May name more users than changed (after an erasure, or where the version is gone), never
+        fewer.
+        """
         ...
 
     def read_items(self, tenant: str) -> "pl.DataFrame":
         """Return every item version, ordered by item_id, updated_time."""
         ...
 
-    def erase(self, tenant: str, user_ids: list[str]) -> None:
-        """Remove users from every table and inbox."""
+    def read_rejects(self, tenant: str) -> "pl.DataFrame":
+        """Return every reject, oldest first."""
+        ...
+
+    def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
+        """Count what is stored, and what waits after a position."""
+        ...
+
+    def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
+        """Remove users from every table and inbox, and their bytes from the disk.
+
+        Args:
+            tenant: whose data.
+            user_ids: whom.
+            before: only rows ingested up to this instant; None means all.
+        """
         ...
 
 

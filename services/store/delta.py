@@ -1,0 +1,245 @@
+"""What we ask of Delta Lake: logs that grow, files by version, rewriting without a trace.
+
+Statistics are kept of ingest_time only: Delta writes the smallest and largest value of a column
+into its log, where an erased user's id would outlive the rows.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from services.core.errors import DependencyUnavailable
+from services.core.schema import BUCKET, INGEST_TIME
+
+# A log is read by version soon after; older ones may go. A position that points before them makes
+# the reader take all rows again, which changes nothing (see tables.py).
+_CONFIGURATION = {
+    "delta.dataSkippingStatsColumns": INGEST_TIME,
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 0 seconds",
+    "delta.checkpointInterval": "100",
+}
+# Other writers commit in between at most this often before a rewrite gives up.
+_TRIES = 10
+# A file younger than this may belong to a commit under way.
+_ORPHAN_HOURS = 1
+
+# path relative to the table -> (rows, bucket or None)
+Files = dict[str, tuple[int, int | None]]
+
+
+def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | None = None) -> None:
+    """Make an empty table where there is none; safe for many processes at once."""
+    if DeltaTable.is_deltatable(str(path)):
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    frame = pl.DataFrame(schema=dict(types))
+    try:
+        write_deltalake(
+            str(path), frame, mode="ignore", partition_by=partition_by, configuration=_CONFIGURATION
+        )
+    except DeltaError:
+        if not DeltaTable.is_deltatable(str(path)):  # else another process was first
+            raise
+
+
+def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
+    """Commit rows; a batch_id that was committed before adds nothing. Returns the table's version.
+
+    Raises:
+        DependencyUnavailable: the rows were not committed.
+    """
+    try:
+        table = DeltaTable(str(path))
+        if rows.is_empty() or (batch_id and table.transaction_version(batch_id) is not None):
+            return table.version()
+        marks = [Transaction(batch_id, 1)] if batch_id else None
+        properties = CommitProperties(app_transactions=marks, max_commit_retries=100)
+        write_deltalake(table, rows, mode="append", commit_properties=properties)
+        return table.version()
+    except (DeltaError, OSError) as error:
+        raise DependencyUnavailable("event store", f"took no rows: {error}") from error
+
+
+def version(path: Path) -> int:
+    """Return the newest version; -1 where there is no table."""
+    try:
+        return DeltaTable(str(path)).version()
+    except TableNotFoundError:
+        return -1
+
+
+def files(path: Path, at: int | None = None) -> Files:
+    """Return the live files at a version (None: the newest); none where the version is gone."""
+    if at is not None and at < 0:
+        return {}
+    try:
+        table = DeltaTable(str(path), version=at)
+    except DeltaError:  # cleaned up, or no such table
+        if at is None and DeltaTable.is_deltatable(str(path)):
+            raise
+        return {}
+    return _files(table)
+
+
+def new_files(path: Path, since: int, until: int | None = None) -> tuple[Files, int]:
+    """Return the files that came after version `since`, and the version they are told up to."""
+    try:
+        table = DeltaTable(str(path), version=until)
+    except DeltaError:
+        if not DeltaTable.is_deltatable(str(path)):
+            return {}, -1
+        table = DeltaTable(str(path))  # `until` was cleaned up: a later state has all its rows
+    now = table.version()
+    if now == since:
+        return {}, now
+    # A log younger than the position was made anew: all of it is new.
+    before = files(path, since) if since < now else {}
+    return {name: facts for name, facts in _files(table).items() if name not in before}, now
+
+
+def gone_files(path: Path, since: int) -> Files:
+    """Return the files that were live at a version and are no more."""
+    live = files(path)
+    return {name: facts for name, facts in files(path, since).items() if name not in live}
+
+
+def read(path: Path, names: Files, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return columns of files, in the files' order of name."""
+    if not names:
+        return pl.DataFrame(schema=dict(types))
+    paths = [path / name for name in sorted(names)]
+    frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
+    return frame.select(pl.col(name).cast(kind) for name, kind in types.items())
+
+
+def forget(path: Path, consumed: Files) -> None:
+    """Remove whole files from a log, and from the disk, while others append to it."""
+    if consumed:
+        _commit(path, lambda live: ([name for name in consumed if name in live], []))
+        _sweep(path)
+
+
+def rewrite(
+    path: Path,
+    names: Files,
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+    *,
+    is_merge: bool = False,
+) -> int:
+    """Replace files by what `change` makes of their rows, in one commit; returns rows removed.
+
+    The log tells nothing of the rows that went. `is_merge` makes one file per bucket of many. The
+    old files stay on the disk until `sweep`.
+    """
+    groups: dict[object, list[str]] = {}
+    for name, (_, bucket) in names.items():
+        groups.setdefault(bucket if is_merge else name, []).append(name)
+    removed, gone, added = 0, [], []
+    for group in groups.values():
+        old = pl.read_parquet([path / name for name in group], hive_partitioning=False, glob=False)
+        new = change(old)
+        if not is_merge and new.height == old.height:
+            continue
+        removed += old.height - new.height
+        gone += group
+        if not new.is_empty():
+            added.append(_write(path, new, names[group[0]][1]))
+    if gone:
+        _commit(path, lambda live: (gone, added))
+    return removed
+
+
+def sweep(path: Path, *, is_owner: bool) -> None:
+    """Delete from the disk what the table holds no more.
+
+    Args:
+        path: of the table.
+        is_owner: nobody else writes now: files of commits that never came to be go too, whatever
+            their age. Else only those that are older than an hour.
+    """
+    _sweep(path)
+    with suppress(TableNotFoundError):
+        DeltaTable(str(path)).vacuum(
+            retention_hours=0 if is_owner else _ORPHAN_HOURS,
+            dry_run=False,
+            enforce_retention_duration=False,
+            full=True,
+        )
+
+
+def _sweep(path: Path) -> None:
+    # Not full: deletes what was removed, never what a commit under way has just written.
+    DeltaTable(str(path)).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+
+
+def _files(table: DeltaTable) -> Files:
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    if actions.is_empty():
+        return {}
+    partition = f"partition.{BUCKET}"
+    buckets = actions[partition].cast(pl.Int64).to_list() if partition in actions.columns else None
+    counts = actions["num_records"].to_list()
+    paths = [unquote(path) for path in actions["path"].to_list()]
+    return {
+        path: (int(count or 0), buckets[row] if buckets else None)
+        for row, (path, count) in enumerate(zip(paths, counts, strict=True))
+    }
+
+
+def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
+    folder = "" if bucket is None else f"{BUCKET}={bucket}/"
+    name = f"{folder}part-{uuid.uuid4().hex}.parquet"
+    target = path / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows.write_parquet(target)
+    return AddAction(
+        path=name,
+        size=target.stat().st_size,
+        partition_values={} if bucket is None else {BUCKET: str(bucket)},
+        modification_time=_now_ms(),
+        data_change=True,
+        stats=json.dumps({"numRecords": rows.height}),
+    )
+
+
+def _commit(path: Path, actions: Callable[[Files], tuple[list[str], list[AddAction]]]) -> None:
+    for attempt in range(_TRIES):
+        table = DeltaTable(str(path))
+        live = _files(table)
+        gone, added = actions(live)
+        if not gone and not added:
+            return
+        removes = [_remove(name, live.get(name, (0, None))[1]) for name in gone]
+        try:
+            table.create_write_transaction(
+                [*added, *removes],
+                mode="append",
+                schema=table.schema(),
+                partition_by=table.metadata().partition_columns or None,
+            )
+            return
+        except DeltaError as error:
+            if attempt == _TRIES - 1:
+                raise DependencyUnavailable("event store", f"kept changing: {error}") from error
+            time.sleep(0.02 * (attempt + 1))
+
+
+def _remove(name: str, bucket: int | None) -> RemoveAction:
+    values: dict[str, str | None] = {} if bucket is None else {BUCKET: str(bucket)}
+    return RemoveAction(
+        name, data_change=True, deletion_timestamp=_now_ms(), partition_values=values
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

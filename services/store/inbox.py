@@ -1,0 +1,176 @@
+"""The inbox on Delta Lake: one process's logs, written by group commit.
+
+Rows of callers that come within 20 ms become one commit; each caller is answered after it. A lane
+is one log of one tenant; lanes commit beside each other.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from services.core.errors import DependencyUnavailable, Overloaded
+from services.core.schema import DEFAULT_TENANT, INGEST_TIME
+from services.store import delta
+from services.store.event_frames import ERASURE_ID, LOGS, stamp
+from services.store.layout import Layout
+from services.store.ports import Commit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxConfig:
+    """Limits of group commit."""
+
+    # Longest that the first row of a group waits for others, seconds.
+    window_s: float = 0.02
+    # A group of this many rows is committed at once.
+    group_rows: int = 5_000
+    # Rows that may wait in a lane, those under way included.
+    max_waiting_rows: int = 50_000
+
+
+class DeltaInbox:
+    """ports.Inbox for one event loop. Close it to wait for what is under way."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        writer: str,
+        config: InboxConfig | None = None,
+        tenants: Iterable[str] = (DEFAULT_TENANT,),
+    ) -> None:
+        """Open the logs of a writer, made if absent; no two processes may use one writer."""
+        self._layout, self._writer = layout, writer
+        self._config = config or InboxConfig()
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        for tenant in tenants:
+            create_logs(layout, tenant, writer)
+
+    async def append_events(self, tenant: str, rows: pl.DataFrame) -> Commit:
+        """Append rows with EVENT_COLUMNS less `ingest_time`."""
+        return await self._lane(tenant, "events").append(rows)
+
+    async def append_items(self, tenant: str, rows: pl.DataFrame) -> Commit:
+        """Append rows of item_id, title, text, categories, updated_time (null: now)."""
+        return await self._lane(tenant, "items").append(rows)
+
+    async def append_erasure(self, tenant: str, erasure_id: str, user_id: str) -> Commit:
+        """Append a request to erase a user."""
+        rows = pl.DataFrame({ERASURE_ID: [erasure_id], "user_id": [user_id]})
+        return await self._lane(tenant, "erasures").append(rows)
+
+    async def close(self) -> None:
+        """Wait until every row taken is committed or refused."""
+        await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+
+    def _lane(self, tenant: str, log: str) -> "_Lane":
+        lane = self._lanes.get((tenant, log))
+        if lane is None:
+            if tenant not in {known for known, _ in self._lanes}:
+                create_logs(self._layout, tenant, self._writer)
+            path = self._layout.inbox_dir(tenant, self._writer) / log
+            lane = self._lanes[tenant, log] = _Lane(path, log, self._config)
+        return lane
+
+
+class InboxWriter:
+    """The inbox of a job that has no event loop: each call is one commit."""
+
+    def __init__(self, layout: Layout, writer: str, tenant: str = DEFAULT_TENANT) -> None:
+        create_logs(layout, tenant, writer)
+        self._folder = layout.inbox_dir(tenant, writer)
+
+    def append(self, log: str, rows: pl.DataFrame) -> Commit:
+        """Append rows to one of the logs events, items, erasures.
+
+        Raises:
+            DependencyUnavailable: the store took no rows.
+            InvalidArgument: the rows have a wrong shape.
+        """
+        stamped = stamp(log, rows, datetime.now(UTC))
+        delta.append(self._folder / log, stamped)
+        return Commit(row_count=rows.height, ingest_time=stamped[INGEST_TIME][0])
+
+
+def create_logs(layout: Layout, tenant: str, writer: str) -> None:
+    """Make a writer's three logs where they are absent."""
+    for log, types in LOGS.items():
+        delta.create(layout.inbox_dir(tenant, writer) / log, types)
+
+
+@dataclass(slots=True)
+class _Call:
+    rows: pl.DataFrame
+    answer: "asyncio.Future[Commit]"
+
+
+class _Lane:
+    """Groups the calls for one log. Used from one event loop only."""
+
+    def __init__(self, path: Path, log: str, config: InboxConfig) -> None:
+        self._path, self._log, self._config = path, log, config
+        self._waiting: list[_Call] = []
+        # Rows that wait for the next group, and all that are not yet answered.
+        self._group_rows = 0
+        self._lane_rows = 0
+        self._group_is_full = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._last_time = datetime.min.replace(tzinfo=UTC)
+
+    async def append(self, rows: pl.DataFrame) -> Commit:
+        # Checked here, so that a call of a wrong shape fails alone and not its whole group.
+        rows = stamp(self._log, rows, datetime.now(UTC))
+        if self._lane_rows and self._lane_rows + rows.height > self._config.max_waiting_rows:
+            raise Overloaded(f"{self._config.max_waiting_rows} rows waiting to be committed")
+        call = _Call(rows, asyncio.get_running_loop().create_future())
+        self._lane_rows += rows.height
+        self._group_rows += rows.height
+        self._waiting.append(call)
+        if self._group_rows >= self._config.group_rows:
+            self._group_is_full.set()
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._commit_groups())
+        # Shielded: rows of a caller that went away are committed all the same.
+        return await asyncio.shield(call.answer)
+
+    async def drain(self) -> None:
+        if self._worker is not None:
+            await self._worker
+
+    async def _commit_groups(self) -> None:
+        while self._waiting:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._group_is_full.wait(), self._config.window_s)
+            group, self._waiting = self._waiting, []
+            group_rows, self._group_rows = self._group_rows, 0
+            self._group_is_full.clear()
+            await self._commit(group)
+            self._lane_rows -= group_rows
+
+    async def _commit(self, group: list[_Call]) -> None:
+        # Strictly increasing, so that rows of one log sort by their commit.
+        self._last_time = max(datetime.now(UTC), self._last_time + timedelta(microseconds=1))
+        commit_time = self._last_time
+        try:
+            rows = pl.concat([call.rows for call in group])
+            rows = rows.with_columns(
+                pl.lit(commit_time).cast(rows.schema[INGEST_TIME]).alias(INGEST_TIME)
+            )
+            await asyncio.to_thread(delta.append, self._path, rows)
+        except Exception as error:
+            failure = (
+                error
+                if isinstance(error, DependencyUnavailable)
+                else DependencyUnavailable("event store", f"took no rows: {type(error).__name__}")
+            )
+            for call in group:
+                if not call.answer.done():
+                    call.answer.set_exception(failure)
+            return
+        for call in group:
+            if not call.answer.done():
+                call.answer.set_result(Commit(row_count=call.rows.height, ingest_time=commit_time))

@@ -1,0 +1,185 @@
+"""The event log in memory: the tests' default, held to the same contract as Delta Lake's."""
+
+import threading
+from collections import defaultdict
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from services.core.cleaning import SOURCE
+from services.core.errors import Overloaded
+from services.core.instants import TIME
+from services.core.schema import (
+    EVENT_ID,
+    EVENT_TIME,
+    INGEST_TIME,
+    ITEM_ID,
+    UPDATED_TIME,
+    USER_ID,
+    bucket_of,
+)
+from services.store.event_frames import (
+    ERASURE_ID,
+    EVENTS,
+    ITEMS,
+    LOGS,
+    REJECTS,
+    empty,
+    shape,
+    stamp,
+)
+from services.store.ports import Commit, InboxBatch, TableCounts
+
+
+@dataclass(slots=True)
+class EventMemory:
+    """What MemoryInbox and MemoryTables share; every list index is a version."""
+
+    # (tenant, "writer/log") -> commits.
+    logs: dict[tuple[str, str], list[pl.DataFrame]] = field(default_factory=dict)
+    # (tenant, table) -> commits, with the batch that made each.
+    tables: dict[tuple[str, str], list[tuple[str, pl.DataFrame]]] = field(default_factory=dict)
+    states: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    locks: dict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock))
+
+
+class MemoryInbox:
+    """ports.Inbox in memory; each call is one commit."""
+
+    def __init__(self, memory: EventMemory, writer: str, max_rows: int = 50_000) -> None:
+        self._memory, self._writer, self._max_rows = memory, writer, max_rows
+
+    async def append_events(self, tenant: str, rows: pl.DataFrame) -> Commit:
+        return self._append(tenant, "events", rows)
+
+    async def append_items(self, tenant: str, rows: pl.DataFrame) -> Commit:
+        return self._append(tenant, "items", rows)
+
+    async def append_erasure(self, tenant: str, erasure_id: str, user_id: str) -> Commit:
+        rows = pl.DataFrame({ERASURE_ID: [erasure_id], USER_ID: [user_id]})
+        return self._append(tenant, "erasures", rows)
+
+    def _append(self, tenant: str, log: str, rows: pl.DataFrame) -> Commit:
+        if rows.height > self._max_rows:
+            raise Overloaded(f"{self._max_rows} rows waiting to be committed")
+        now = datetime.now(UTC)
+        name = (tenant, f"{self._writer}/{log}")
+        self._memory.logs.setdefault(name, []).append(stamp(log, rows, now))
+        return Commit(row_count=rows.height, ingest_time=now)
+
+
+class MemoryTables:
+    """ports.EventTables in memory."""
+
+    def __init__(self, memory: EventMemory, bucket_count: int = 8) -> None:
+        self._memory, self._bucket_count = memory, bucket_count
+
+    def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
+        return self._memory.locks[tenant]
+
+    def read_state(self, tenant: str, name: str) -> dict[str, Any]:
+        return self._memory.states.get((tenant, name), {})
+
+    def write_state(self, tenant: str, name: str, state: dict[str, Any]) -> None:
+        self._memory.states[tenant, name] = state
+
+    def read_inbox(
+        self, tenant: str, position: dict[str, int], until: dict[str, int] | None = None
+    ) -> InboxBatch:
+        after = dict(position)
+        parts = {log: empty(types | {SOURCE: pl.String()}) for log, types in LOGS.items()}
+        for name, commits in self._logs(tenant).items():
+            log = name.partition("/")[2]
+            end = len(commits) if until is None else until.get(name, 0)
+            after[name] = end
+            for rows in commits[position.get(name, 0) : end]:
+                parts[log] = pl.concat([parts[log], rows.with_columns(pl.lit(name).alias(SOURCE))])
+        return InboxBatch(
+            events=parts["events"],
+            items=parts["items"],
+            erasures=parts["erasures"].drop(SOURCE),
+            position=after,
+            is_last=True,
+        )
+
+    def trim_inbox(self, tenant: str, position: dict[str, int], *, is_forced: bool = False) -> None:
+        for name, end in position.items():
+            commits = self._memory.logs.get((tenant, name), [])
+            commits[:end] = [rows.clear() for rows in commits[:end]]
+
+    def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
+        return self._append(tenant, "events", shape(rows, EVENTS), batch_id)
+
+    def append_items(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
+        return self._append(tenant, "items", shape(rows, ITEMS), batch_id)
+
+    def append_rejects(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> None:
+        self._append(tenant, "rejects", shape(rows, REJECTS), batch_id)
+
+    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+        rows = self._rows(tenant, "events", EVENTS)
+        if bucket is not None:
+            rows = rows.filter(self._in_bucket(rows, bucket))
+        return rows.sort(USER_ID, EVENT_TIME, EVENT_ID)
+
+    def known_events(self, tenant: str, event_ids: pl.Series) -> pl.DataFrame:
+        wanted = event_ids.to_frame(EVENT_ID)
+        return self._rows(tenant, "events", EVENTS).join(wanted, on=EVENT_ID, how="semi")
+
+    def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
+        rows = self._rows(tenant, "events", EVENTS, max(0, since_version))
+        users = rows.filter(self._in_bucket(rows, bucket))[USER_ID].unique().sort()
+        return users.to_list(), len(self._memory.tables.get((tenant, "events"), []))
+
+    def read_items(self, tenant: str) -> pl.DataFrame:
+        return self._rows(tenant, "items", ITEMS).sort(ITEM_ID, UPDATED_TIME)
+
+    def read_rejects(self, tenant: str) -> pl.DataFrame:
+        return self._rows(tenant, "rejects", REJECTS).sort(INGEST_TIME, SOURCE, "line")
+
+    def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
+        waiting = self.read_inbox(tenant, position)
+        items = self.read_items(tenant)[ITEM_ID]
+        reasons = self.read_rejects(tenant)["reason"].value_counts(sort=True)
+        return TableCounts(
+            events=self.read_events(tenant).height,
+            item_versions=len(items),
+            items=items.n_unique(),
+            rejects=dict(reasons.iter_rows()),
+            waiting_events=waiting.events.height,
+            waiting_items=waiting.items.height,
+            waiting_erasures=waiting.erasures.height,
+        )
+
+    def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
+        theirs = pl.col(USER_ID).is_in(user_ids).fill_null(value=False)
+        if before is not None:
+            theirs &= pl.col(INGEST_TIME) <= pl.lit(before, TIME)
+        for name, commits in self._logs(tenant).items():
+            if not name.endswith("/items"):
+                commits[:] = [rows.filter(~theirs) for rows in commits]
+        for table in ("events", "rejects"):
+            kept = self._memory.tables.get((tenant, table), [])
+            kept[:] = [(batch, rows.filter(~theirs)) for batch, rows in kept]
+
+    def _logs(self, tenant: str) -> dict[str, list[pl.DataFrame]]:
+        return {name: rows for (owner, name), rows in self._memory.logs.items() if owner == tenant}
+
+    def _rows(
+        self, tenant: str, table: str, types: dict[str, pl.DataType], since: int = 0
+    ) -> pl.DataFrame:
+        commits = self._memory.tables.get((tenant, table), [])[since:]
+        return pl.concat([empty(types), *(rows for _, rows in commits)])
+
+    def _append(self, tenant: str, table: str, rows: pl.DataFrame, batch_id: str) -> int:
+        commits = self._memory.tables.setdefault((tenant, table), [])
+        if not rows.is_empty() and batch_id not in {batch for batch, _ in commits}:
+            commits.append((batch_id, rows))
+        return len(commits)
+
+    def _in_bucket(self, rows: pl.DataFrame, bucket: int) -> pl.Series:
+        buckets = [bucket_of(user, self._bucket_count) == bucket for user in rows[USER_ID]]
+        return pl.Series(buckets, dtype=pl.Boolean)

@@ -1,0 +1,324 @@
+"""Events, items and rejects on Delta Lake, and reading of the inboxes by version.
+
+The rows of an inbox after a position are those of the files that are in the log now and were not
+at the position's version. Consumed files are removed whole, so a position whose version has left
+the log means: everything that is there. Rows may then come twice, which changes nothing, since
+event ids and item versions are deduplicated; none is ever lost.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+from deltalake.exceptions import DeltaError
+from filelock import FileLock
+
+from services.core.cleaning import SOURCE
+from services.core.errors import DependencyUnavailable
+from services.core.instants import TIME
+from services.core.schema import (
+    BUCKET,
+    EVENT_ID,
+    EVENT_TIME,
+    INGEST_TIME,
+    ITEM_ID,
+    UPDATED_TIME,
+    USER_ID,
+    bucket_of,
+)
+from services.store import delta
+from services.store.delta import Files
+from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
+from services.store.layout import Layout, write_json
+from services.store.ports import InboxBatch, TableCounts
+
+# Rows taken at once, so that a year's import fits in memory on any machine.
+BATCH_ROWS = 2_000_000
+# Consumed files of a log that make trimming worth a commit.
+TRIM_FILES = 32
+# Files of a bucket that make merging worth it.
+MERGE_FILES = 64
+# An erasure or a merge may delete a file under a reader: it looks again.
+_READ_TRIES = 5
+
+Answer = TypeVar("Answer")
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+class DeltaTables:
+    """ports.EventTables on a local folder. Safe to share between threads and processes."""
+
+    def __init__(self, layout: Layout, *, batch_rows: int = BATCH_ROWS) -> None:
+        self._layout = layout
+        self._batch_rows = batch_rows
+        self._made: set[str] = set()
+
+    def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
+        """Return a lock that one job at a time holds to take the inbox in or to erase."""
+        return self._lock(tenant, "intake")
+
+    def read_state(self, tenant: str, name: str) -> dict[str, Any]:
+        """Return a small JSON document of the pipeline; empty where there is none."""
+        path = self._layout.state_dir(tenant) / f"{name}.json"
+        try:
+            state: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise DependencyUnavailable("event store", f"has a damaged {path.name}") from error
+        return state
+
+    def write_state(self, tenant: str, name: str, state: dict[str, Any]) -> None:
+        """Replace a document in one atomic step."""
+        write_json(self._layout.state_dir(tenant) / f"{name}.json", state)
+
+    def read_inbox(
+        self, tenant: str, position: dict[str, int], until: dict[str, int] | None = None
+    ) -> InboxBatch:
+        """Return rows committed after `position`, of all writers' logs; `until` asks again.
+
+        Erasures are read first: whatever was committed before one of them is in this batch or an
+        earlier one.
+        """
+        after = dict(position)
+        parts: dict[str, list[pl.DataFrame]] = {log: [] for log in LOGS}
+        budget = self._batch_rows if until is None else None
+        is_last = True
+        for log in ("erasures", "items", "events"):
+            for writer in self._layout.inbox_writers(tenant):
+                name = f"{writer}/{log}"
+                if until is not None and name not in until:
+                    continue
+                chosen, after[name], is_all = self._choose(
+                    tenant,
+                    name,
+                    position.get(name, -1),
+                    None if until is None else until[name],
+                    budget,
+                )
+                is_last &= is_all
+                if budget is not None:
+                    budget = max(0, budget - _row_count(chosen))
+                rows = delta.read(self._log_dir(tenant, name), chosen, LOGS[log])
+                parts[log].append(rows.with_columns(pl.lit(name).alias(SOURCE)))
+        read = {log: _stack(frames, LOGS[log]) for log, frames in parts.items()}
+        return InboxBatch(
+            events=read["events"],
+            items=read["items"],
+            erasures=read["erasures"].drop(SOURCE),
+            position=after,
+            is_last=is_last,
+        )
+
+    def trim_inbox(self, tenant: str, position: dict[str, int], *, is_forced: bool = False) -> None:
+        """Delete rows up to `position`, which are consumed; those that come meanwhile stay."""
+        for name, version in position.items():
+            path = self._log_dir(tenant, name)
+            live = delta.files(path)
+            consumed = {
+                file: facts for file, facts in delta.files(path, version).items() if file in live
+            }
+            if is_forced or len(consumed) >= TRIM_FILES:
+                delta.forget(path, consumed)
+
+    def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
+        """Append clean events; a `batch_id` seen before appends nothing. Returns the version."""
+        users = rows.select(USER_ID).unique()
+        buckets = [bucket_of(user, self._layout.bucket_count) for user in users[USER_ID]]
+        users = users.with_columns(pl.Series(BUCKET, buckets, dtype=pl.Int32))
+        shaped = shape(rows.join(users, on=USER_ID, how="left"), EVENTS | {BUCKET: pl.Int32()})
+        with self._lock(tenant, "tables"):
+            path = self._table(tenant, "events")
+            version = delta.append(path, shaped.sort(BUCKET, USER_ID, EVENT_TIME), batch_id)
+            self._merge_events(tenant)
+        return version
+
+    def append_items(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
+        """Append item versions; a `batch_id` seen before appends nothing. Returns the version."""
+        with self._lock(tenant, "tables"):
+            path = self._table(tenant, "items")
+            version = delta.append(path, shape(rows, ITEMS), batch_id)
+            live = delta.files(path)
+            if len(live) >= MERGE_FILES:
+                delta.rewrite(path, live, lambda old: old, is_merge=True)
+        return version
+
+    def append_rejects(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> None:
+        """Append rejects; a `batch_id` seen before appends nothing."""
+        with self._lock(tenant, "tables"):
+            delta.append(self._table(tenant, "rejects"), shape(rows, REJECTS), batch_id)
+
+    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
+        path = self._table(tenant, "events")
+        rows = _retried(lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS))
+        return _in_order(rows)
+
+    def known_events(self, tenant: str, event_ids: pl.Series) -> pl.DataFrame:
+        """Return the stored events, of any bucket, that have one of these ids."""
+        path = self._table(tenant, "events")
+        wanted = event_ids.to_frame(EVENT_ID).unique()
+
+        def search() -> pl.DataFrame:
+            # File by file: the ids of one file at a time in memory, the rest for matches only.
+            found = [empty(EVENTS)]
+            for name in delta.files(path):
+                lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
+                matched = lazy.select(*EVENTS).join(wanted.lazy(), on=EVENT_ID, how="semi")
+                found.append(shape(matched.collect(), EVENTS))
+            return pl.concat(found)
+
+        return _retried(search)
+
+    def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
+        """Return users of a bucket with events committed after a version, and the newest one."""
+        path = self._table(tenant, "events")
+        columns = {EVENT_ID: EVENTS[EVENT_ID], USER_ID: EVENTS[USER_ID]}
+
+        def look() -> tuple[list[str], int]:
+            added, version = delta.new_files(path, since_version)
+            rows = delta.read(path, _of_bucket(added, bucket), columns)
+            replaced = _of_bucket(delta.gone_files(path, since_version), bucket)
+            if replaced and all((path / name).exists() for name in replaced):
+                # A merge moved these rows; they are not new.
+                rows = rows.join(delta.read(path, replaced, columns), on=EVENT_ID, how="anti")
+            return sorted(rows[USER_ID].unique().to_list()), version
+
+        return _retried(look)
+
+    def read_items(self, tenant: str) -> pl.DataFrame:
+        """Return every item version, ordered by item_id, updated_time."""
+        path = self._table(tenant, "items")
+        rows = _retried(lambda: delta.read(path, delta.files(path), ITEMS))
+        return rows.sort(ITEM_ID, UPDATED_TIME)
+
+    def read_rejects(self, tenant: str) -> pl.DataFrame:
+        """Return every reject, oldest first."""
+        path = self._table(tenant, "rejects")
+        rows = _retried(lambda: delta.read(path, delta.files(path), REJECTS))
+        return rows.sort(INGEST_TIME, SOURCE, "line")
+
+    def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
+        """Count what is stored, and what waits after a position."""
+        items = self.read_items(tenant)[ITEM_ID]
+        reasons = self.read_rejects(tenant)["reason"].value_counts(sort=True)
+        waiting = dict.fromkeys(LOGS, 0)
+        for writer in self._layout.inbox_writers(tenant):
+            for log in LOGS:
+                name = f"{writer}/{log}"
+                path = self._log_dir(tenant, name)
+                waiting[log] += _row_count(delta.new_files(path, position.get(name, -1))[0])
+        return TableCounts(
+            events=_row_count(delta.files(self._table(tenant, "events"))),
+            item_versions=len(items),
+            items=items.n_unique(),
+            rejects=dict(reasons.iter_rows()),
+            waiting_events=waiting["events"],
+            waiting_items=waiting["items"],
+            waiting_erasures=waiting["erasures"],
+        )
+
+    def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
+        """Remove users from every table and inbox, and their bytes from the disk."""
+        is_theirs = pl.col(USER_ID).is_in(user_ids)
+        if before is not None:
+            is_theirs &= pl.col(INGEST_TIME) <= pl.lit(before, TIME)
+
+        def keep_others(rows: pl.DataFrame) -> pl.DataFrame:
+            return rows.filter(~is_theirs.fill_null(value=False))
+
+        with self.intake_lock(tenant):
+            self._erase_tables(tenant, keep_others)
+            self._erase_inboxes(tenant, keep_others)
+
+    def _erase_tables(self, tenant: str, keep_others: Change) -> None:
+        with self._lock(tenant, "tables"):
+            for table in ("events", "rejects"):
+                path = self._table(tenant, table)
+                delta.rewrite(path, delta.files(path), keep_others)
+                delta.sweep(path, is_owner=True)
+
+    def _erase_inboxes(self, tenant: str, keep_others: Change) -> None:
+        for writer in self._layout.inbox_writers(tenant):
+            for log in ("events", "erasures"):
+                path = self._log_dir(tenant, f"{writer}/{log}")
+                delta.rewrite(path, delta.files(path), keep_others)
+                delta.sweep(path, is_owner=False)
+
+    def _choose(
+        self, tenant: str, name: str, since: int, until: int | None, budget: int | None
+    ) -> tuple[Files, int, bool]:
+        """Return files of a log after a version, the version after them, whether those are all."""
+        path = self._log_dir(tenant, name)
+        chosen, newest = delta.new_files(path, since, until)
+        if budget is None or _row_count(chosen) <= budget:
+            return chosen, newest, True
+        low, high = since, newest
+        while high - low > 1:  # the newest version that fits the budget
+            middle = (low + high) // 2
+            fits = _row_count(delta.new_files(path, since, middle)[0]) <= budget
+            low, high = (middle, high) if fits else (low, middle)
+        if low == since and budget == self._batch_rows:
+            low = high  # one commit larger than a batch, whole
+        if low == since:
+            return {}, since, False
+        chosen, version = delta.new_files(path, since, low)
+        return chosen, version, False
+
+    def _merge_events(self, tenant: str) -> None:
+        path = self._table(tenant, "events")
+        by_bucket: dict[int | None, Files] = {}
+        for name, facts in delta.files(path).items():
+            by_bucket.setdefault(facts[1], {})[name] = facts
+        for live in by_bucket.values():
+            if len(live) >= MERGE_FILES:
+                delta.rewrite(path, live, _in_order, is_merge=True)
+
+    def _table(self, tenant: str, table: str) -> Path:
+        path = self._layout.tenant_dir(tenant) / table
+        if tenant not in self._made:
+            delta.create(self._layout.events_dir(tenant), EVENTS | {BUCKET: pl.Int32()}, BUCKET)
+            delta.create(self._layout.items_dir(tenant), ITEMS)
+            delta.create(self._layout.rejects_dir(tenant), REJECTS)
+            self._made.add(tenant)
+        return path
+
+    def _log_dir(self, tenant: str, name: str) -> Path:
+        writer, _, log = name.partition("/")
+        return self._layout.inbox_dir(tenant, writer) / log
+
+    def _lock(self, tenant: str, name: str) -> AbstractContextManager[object]:
+        folder = self._layout.state_dir(tenant)
+        folder.mkdir(parents=True, exist_ok=True)
+        # One object a path, so that a thread that holds the lock may take it again.
+        return FileLock(folder / f"{name}.lock", is_singleton=True)
+
+
+def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort(USER_ID, EVENT_TIME, EVENT_ID)
+
+
+def _of_bucket(files: Files, bucket: int | None) -> Files:
+    return {name: facts for name, facts in files.items() if bucket is None or facts[1] == bucket}
+
+
+def _row_count(files: Files) -> int:
+    return sum(rows for rows, _ in files.values())
+
+
+def _stack(frames: list[pl.DataFrame], types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    return pl.concat([empty({**types, SOURCE: pl.String()}), *frames])
+
+
+def _retried(look: Callable[[], Answer]) -> Answer:
+    for attempt in range(_READ_TRIES):
+        try:
+            return look()
+        except (OSError, pl.exceptions.ComputeError, DeltaError) as error:
+            if attempt == _READ_TRIES - 1:
+                raise DependencyUnavailable("event store", f"cannot be read: {error}") from error
+    raise AssertionError
