@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.core.classify import BOT_BULK_DAYS
 from services.core.item_versions import NO_VERSION, ItemVersions
 from services.core.periods import period_at
 from services.core.pooling import (
@@ -29,9 +30,6 @@ from services.core.pooling import (
 from services.core.profiles import make_profiles
 from services.core.records import Profile
 from services.core.schema import EVENT_TIME, ITEM_ID, KIND, USER_ID, VALUE, Granularity
-
-# Bulk days, up to an instant, that make a user a suspected bot.
-BOT_BULK_DAYS = 3
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
