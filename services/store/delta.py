@@ -5,6 +5,7 @@ into its log, where an erased user's id would outlive the rows.
 """
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from services.core.errors import DependencyUnavailable
@@ -35,6 +36,7 @@ _ORPHAN_HOURS = 1
 
 # path relative to the table -> (rows, bucket or None)
 Files = dict[str, tuple[int, int | None]]
+Actions = list[AddAction | RemoveAction]
 
 
 def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | None = None) -> None:
@@ -58,15 +60,20 @@ def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
     Raises:
         DependencyUnavailable: the rows were not committed.
     """
+    added: Actions = []
+
+    def add(table: DeltaTable) -> Actions:
+        is_done = batch_id is not None and table.transaction_version(batch_id) is not None
+        return [] if is_done else added
+
     try:
-        table = DeltaTable(str(path))
-        if rows.is_empty() or (batch_id and table.transaction_version(batch_id) is not None):
-            return table.version()
-        marks = [Transaction(batch_id, 1)] if batch_id else None
-        properties = CommitProperties(app_transactions=marks, max_commit_retries=100)
-        write_deltalake(table, rows, mode="append", commit_properties=properties)
-        return table.version()
-    except (DeltaError, OSError) as error:
+        if not DeltaTable.is_deltatable(str(path)):
+            raise OSError(f"{path} is not there")
+        added += _write_parts(path, rows)
+        return _commit(path, add, batch_id)
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        with suppress(DeltaError, OSError):
+            _drop_uncommitted(path, added)
         raise DependencyUnavailable("event store", f"took no rows: {error}") from error
 
 
@@ -124,8 +131,13 @@ def read(path: Path, names: Files, types: Mapping[str, pl.DataType]) -> pl.DataF
 
 def forget(path: Path, consumed: Files) -> None:
     """Remove whole files from a log, and from the disk, while others append to it."""
+
+    def remove(table: DeltaTable) -> Actions:
+        live = _files(table)
+        return [_remove(name, facts[1]) for name, facts in consumed.items() if name in live]
+
     if consumed:
-        _commit(path, lambda live: ([name for name in consumed if name in live], []))
+        _commit(path, remove)
         _sweep(path)
 
 
@@ -144,18 +156,19 @@ def rewrite(
     groups: dict[object, list[str]] = {}
     for name, (_, bucket) in names.items():
         groups.setdefault(bucket if is_merge else name, []).append(name)
-    removed, gone, added = 0, [], []
+    removed = 0
+    actions: Actions = []
     for group in groups.values():
         old = pl.read_parquet([path / name for name in group], hive_partitioning=False, glob=False)
         new = change(old)
         if not is_merge and new.height == old.height:
             continue
         removed += old.height - new.height
-        gone += group
+        bucket = names[group[0]][1]
+        actions += [_remove(name, bucket) for name in group]
         if not new.is_empty():
-            added.append(_write(path, new, names[group[0]][1]))
-    if gone:
-        _commit(path, lambda live: (gone, added))
+            actions.append(_write(path, new, bucket))
+    _commit(path, lambda _: actions)
     return removed
 
 
@@ -201,7 +214,8 @@ def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     name = f"{folder}part-{uuid.uuid4().hex}.parquet"
     target = path / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    rows.write_parquet(target)
+    rows.write_parquet(target, compression="zstd", statistics=False)
+    _sync(target)
     return AddAction(
         path=name,
         size=target.stat().st_size,
@@ -212,26 +226,51 @@ def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     )
 
 
-def _commit(path: Path, actions: Callable[[Files], tuple[list[str], list[AddAction]]]) -> None:
+def _drop_uncommitted(path: Path, added: Actions) -> None:
+    # A commit may have been made although it raised: what follows it, a checkpoint, may fail.
+    live = _files(DeltaTable(str(path)))
+    for action in added:
+        if action.path not in live:
+            (path / action.path).unlink(missing_ok=True)
+
+
+def _write_parts(path: Path, rows: pl.DataFrame) -> list[AddAction]:
+    if rows.is_empty():
+        return []
+    if BUCKET not in rows.columns:
+        return [_write(path, rows, None)]
+    return [
+        _write(path, part.drop(BUCKET), int(part[BUCKET][0]))
+        for part in rows.partition_by(BUCKET, maintain_order=True)
+    ]
+
+
+def _commit(
+    path: Path, choose: Callable[[DeltaTable], Actions], batch_id: str | None = None
+) -> int:
+    """Commit what `choose` says of the newest state, again while others commit in between."""
+    marks = [Transaction(batch_id, 1)] if batch_id else None
+    properties = CommitProperties(app_transactions=marks, max_commit_retries=100)
     for attempt in range(_TRIES):
         table = DeltaTable(str(path))
-        live = _files(table)
-        gone, added = actions(live)
-        if not gone and not added:
-            return
-        removes = [_remove(name, live.get(name, (0, None))[1]) for name in gone]
+        actions = choose(table)
+        if not actions:
+            return table.version()
         try:
             table.create_write_transaction(
-                [*added, *removes],
+                actions,
                 mode="append",
                 schema=table.schema(),
                 partition_by=table.metadata().partition_columns or None,
+                commit_properties=properties,
             )
-            return
-        except DeltaError as error:
+        except CommitFailedError:  # certainly not committed
             if attempt == _TRIES - 1:
-                raise DependencyUnavailable("event store", f"kept changing: {error}") from error
-            time.sleep(0.02 * (attempt + 1))
+                raise
+            time.sleep(0.01 * (attempt + 1))
+        else:
+            return _synced(path, table.version())
+    raise AssertionError
 
 
 def _remove(name: str, bucket: int | None) -> RemoveAction:
@@ -239,6 +278,20 @@ def _remove(name: str, bucket: int | None) -> RemoveAction:
     return RemoveAction(
         name, data_change=True, deletion_timestamp=_now_ms(), partition_values=values
     )
+
+
+def _synced(path: Path, since: int) -> int:
+    """Make the log durable from a version on; returns its newest version."""
+    newest = DeltaTable(str(path)).version()
+    for version in range(since + 1, newest + 1):
+        with suppress(FileNotFoundError):  # cleaned up after a checkpoint
+            _sync(path / "_delta_log" / f"{version:020}.json")
+    return newest
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _now_ms() -> int:

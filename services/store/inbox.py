@@ -16,7 +16,7 @@ import polars as pl
 from services.core.errors import DependencyUnavailable, Overloaded
 from services.core.schema import DEFAULT_TENANT, INGEST_TIME
 from services.store import delta
-from services.store.event_frames import ERASURE_ID, LOGS, stamp
+from services.store.event_frames import ERASURE_ID, LOGS, shape, stamp
 from services.store.layout import Layout
 from services.store.ports import Commit
 
@@ -47,8 +47,9 @@ class DeltaInbox:
         self._layout, self._writer = layout, writer
         self._config = config or InboxConfig()
         self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._tenants: set[str] = set()
         for tenant in tenants:
-            create_logs(layout, tenant, writer)
+            self._make_logs(tenant)
 
     async def append_events(self, tenant: str, rows: pl.DataFrame) -> Commit:
         """Append rows with EVENT_COLUMNS less `ingest_time`."""
@@ -70,11 +71,15 @@ class DeltaInbox:
     def _lane(self, tenant: str, log: str) -> "_Lane":
         lane = self._lanes.get((tenant, log))
         if lane is None:
-            if tenant not in {known for known, _ in self._lanes}:
-                create_logs(self._layout, tenant, self._writer)
+            self._make_logs(tenant)
             path = self._layout.inbox_dir(tenant, self._writer) / log
             lane = self._lanes[tenant, log] = _Lane(path, log, self._config)
         return lane
+
+    def _make_logs(self, tenant: str) -> None:
+        if tenant not in self._tenants:
+            create_logs(self._layout, tenant, self._writer)
+            self._tenants.add(tenant)
 
 
 class InboxWriter:
@@ -123,7 +128,7 @@ class _Lane:
 
     async def append(self, rows: pl.DataFrame) -> Commit:
         # Checked here, so that a call of a wrong shape fails alone and not its whole group.
-        rows = stamp(self._log, rows, datetime.now(UTC))
+        rows = shape(rows.with_columns(pl.lit(None).alias(INGEST_TIME)), LOGS[self._log])
         if self._lane_rows and self._lane_rows + rows.height > self._config.max_waiting_rows:
             raise Overloaded(f"{self._config.max_waiting_rows} rows waiting to be committed")
         call = _Call(rows, asyncio.get_running_loop().create_future())
@@ -156,10 +161,7 @@ class _Lane:
         self._last_time = max(datetime.now(UTC), self._last_time + timedelta(microseconds=1))
         commit_time = self._last_time
         try:
-            rows = pl.concat([call.rows for call in group])
-            rows = rows.with_columns(
-                pl.lit(commit_time).cast(rows.schema[INGEST_TIME]).alias(INGEST_TIME)
-            )
+            rows = stamp(self._log, pl.concat([call.rows for call in group]), commit_time)
             await asyncio.to_thread(delta.append, self._path, rows)
         except Exception as error:
             failure = (

@@ -267,7 +267,7 @@ class DeltaTables:
         if low == since:
             return {}, since, False
         chosen, version = delta.new_files(path, since, low)
-        return chosen, version, False
+        return chosen, version, version == newest
 
     def _merge_events(self, tenant: str) -> None:
         path = self._table(tenant, "events")
