@@ -67,6 +67,10 @@ class Dataset:
             weight_E=self.weight_E[mask_E],
         )
 
+    def at(self, granularity: Granularity) -> "Dataset":
+        """Return the same events with the periods of another granularity."""
+        return replace(self, granularity=granularity, period_E=_periods(self.time_E, granularity))
+
     def before(self, instant_s: float) -> "Dataset":
         """Return the events strictly before an instant, seconds since 1970."""
         return self.where(self.time_E < instant_s)
@@ -107,7 +111,9 @@ def dataset_from_frame(
     """
     for column in (USER_ID, ITEM_ID, EVENT_TIME, KIND):
         if column not in events.columns:
-            raise InvalidArgument("events", f"no column {column}; there are {', '.join(events.columns)}")
+            raise InvalidArgument(
+                "events", f"no column {column}; there are {', '.join(events.columns)}"
+            )
     if events.is_empty():
         raise InvalidArgument("events", "there are none")
     value = pl.col(VALUE).fill_null(1.0) if VALUE in events.columns else pl.lit(1.0)
@@ -121,7 +127,11 @@ def dataset_from_frame(
     per_day = pl.len().over(USER_ID, pl.col("us") // int(DAY_S * 1e6))
     frame = frame.filter(per_day <= BULK_DAY_EVENTS)
     users = frame[USER_ID].unique().sort()
-    items = pl.Series(ITEM_ID, sorted(set(item_ids))) if item_ids is not None else frame[ITEM_ID].unique().sort()
+    items = (
+        pl.Series(ITEM_ID, sorted(set(item_ids)))
+        if item_ids is not None
+        else frame[ITEM_ID].unique().sort()
+    )
     frame = frame.filter(pl.col(ITEM_ID).is_in(items.implode()))
     time_E = frame["us"].to_numpy() / 1e6
     return Dataset(
@@ -133,7 +143,9 @@ def dataset_from_frame(
         item_ix_E=np.searchsorted(items.to_numpy(), frame[ITEM_ID].to_numpy()).astype(np.int64),
         time_E=time_E,
         period_E=_periods(time_E, granularity),
-        weight_E=event_weights(frame[KIND].to_numpy().astype(str), frame[VALUE].to_numpy(), pooling),
+        weight_E=event_weights(
+            frame[KIND].to_numpy().astype(str), frame[VALUE].to_numpy(), pooling
+        ),
     )
 
 
@@ -150,8 +162,10 @@ def period_start(granularity: Granularity, ordinal: int) -> float:
 def _texts(items: pl.Series, rows: pl.DataFrame) -> tuple[str, ...]:
     if TEXT not in rows.columns:
         return tuple(items.to_list())
-    known = rows.drop_nulls(TEXT).unique(ITEM_ID, keep="first", maintain_order=True).select(
-        pl.col(ITEM_ID).cast(pl.String), pl.col(TEXT)
+    known = (
+        rows.drop_nulls(TEXT)
+        .unique(ITEM_ID, keep="first", maintain_order=True)
+        .select(pl.col(ITEM_ID).cast(pl.String), pl.col(TEXT).str.strip_chars())
     )
     joined = items.to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
     return tuple(joined[TEXT].fill_null("").to_list())

@@ -37,7 +37,10 @@ class Origin:
 
 
 def make_origin(
-    data: Dataset, period: int, pooling: PoolingConfig, popularity_half_lives_days: tuple[float, ...]
+    data: Dataset,
+    period: int,
+    pooling: PoolingConfig,
+    popularity_half_lives_days: tuple[float, ...],
 ) -> Origin:
     """Build the examples of the origin at a period's start; the truth is that period.
 
@@ -73,7 +76,9 @@ def make_origin(
         share_NW=stats.share_NW,
         repeat_ptr=np.searchsorted(states.repeat_user_ix_R, rows),
         repeat_item_ix_R=states.repeat_item_ix_R,
-        repeat_counts_RH=(states.repeat_counts_RH * fade_UH[states.repeat_user_ix_R]).astype(np.float32),
+        repeat_counts_RH=(states.repeat_counts_RH * fade_UH[states.repeat_user_ix_R]).astype(
+            np.float32
+        ),
         repeat_age_days_R=((now - states.repeat_last_times_R) / DAY_S).astype(np.float32),
         truth_ptr=np.searchsorted(pairs // data.item_count, rows),
         truth_item_ix_T=pairs % data.item_count,

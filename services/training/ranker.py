@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from services.core.errors import InvalidArgument
 from services.core.pooling import I64
 from services.core.ranking import Ranker
 from services.core.records import F32
@@ -30,11 +31,11 @@ class RankerConfig:
     repeat_recent_half_life_days: float = 7.0
     # Periods before the end of the data that serve as examples, newest first.
     origins: int = 16
-    epochs: int = 4
+    epochs: int = 8
     # Users a step.
     batch_users: int = 512
     # Of the tower and query matrices, and of the scalars: these start far from where they end.
-    matrix_rate: float = 2e-3
+    matrix_rate: float = 5e-3
     scalar_rate: float = 3e-2
     # Pulls the query matrices and item-dependent repeats to their start.
     weight_decay: float = 1e-2
@@ -46,11 +47,13 @@ class RankerConfig:
 class RankerModule(nn.Module):
     """Scores every item for a batch of users."""
 
-    def __init__(self, config: RankerConfig, half_lives_days: tuple[float, ...], tower: ItemTower) -> None:
+    def __init__(
+        self, config: RankerConfig, half_lives_days: tuple[float, ...], tower: ItemTower
+    ) -> None:
         super().__init__()
         half_lives, windows = len(half_lives_days), len(config.popularity_half_lives_days)
         self.config, self.half_lives_days = config, half_lives_days
-        self.register_buffer("mean_V", torch.from_numpy(tower.mean_B))
+        self.mean_V = nn.Buffer(torch.from_numpy(tower.mean_B))
         self.projection_VD = nn.Parameter(torch.from_numpy(tower.projection_BD.copy()))
         width = tower.width
         self.query_HDD = nn.Parameter(torch.eye(width).repeat(half_lives, 1, 1))
@@ -68,7 +71,9 @@ class RankerModule(nn.Module):
 
     def items(self, text_NV: Tensor) -> Tensor:
         """Return item vectors [N, D]."""
-        return nn.functional.normalize((text_NV - self.mean_V) @ self.projection_VD, dim=1, eps=1e-12)
+        return nn.functional.normalize(
+            (text_NV - self.mean_V) @ self.projection_VD, dim=1, eps=1e-12
+        )
 
     def forward(self, batch: "Batch", items_ND: Tensor) -> Tensor:
         """Return scores [B, N]."""
@@ -83,10 +88,17 @@ class RankerModule(nn.Module):
         query_BD = self.query_bias_D.expand(batch.size, -1)
         for h, (index, offset, weight) in enumerate(batch.histories_H):
             sums_BD = nn.functional.embedding_bag(
-                index, items_ND, offset, mode="sum", per_sample_weights=weight, include_last_offset=True
+                index,
+                items_ND,
+                offset,
+                mode="sum",
+                per_sample_weights=weight,
+                include_last_offset=True,
             )
             prior = self.query_log_prior_H[h].exp()
-            query_BD = query_BD + (sums_BD / (batch.weights_BH[:, h] + prior)[:, None]) @ self.query_HDD[h]
+            query_BD = (
+                query_BD + (sums_BD / (batch.weights_BH[:, h] + prior)[:, None]) @ self.query_HDD[h]
+            )
         return query_BD
 
     def _repeats(self, batch: "Batch", items_ND: Tensor, interest_R: Tensor) -> Tensor:
@@ -145,6 +157,16 @@ class Batch:
     truth_weight_T: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedRanker:
+    """What training gives; losses in nats per truth, means over the first and the last epoch."""
+
+    tower: ItemTower
+    ranker: Ranker
+    first_loss: float
+    last_loss: float
+
+
 def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:
     """Take some users of an origin."""
     repeat_rows, repeat_owner = rows_between(origin.repeat_ptr, users_B)
@@ -175,8 +197,11 @@ def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:
 def loss_of(module: RankerModule, batch: Batch, text_NV: Tensor) -> Tensor:
     """Return -sum w log P(item | user), P by softmax over the whole catalogue."""
     score_BN = module(batch, module.items(text_NV))
-    log_p_T = score_BN[batch.truth_user_T, batch.truth_item_T] - score_BN.logsumexp(1)[batch.truth_user_T]
-    return -(batch.truth_weight_T * log_p_T).sum()
+    log_p_T = (
+        score_BN[batch.truth_user_T, batch.truth_item_T] - score_BN.logsumexp(1)[batch.truth_user_T]
+    )
+    loss: Tensor = -(batch.truth_weight_T * log_p_T).sum()
+    return loss
 
 
 def train_ranker(
@@ -185,8 +210,19 @@ def train_ranker(
     half_lives_days: tuple[float, ...],
     config: RankerConfig,
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> tuple[ItemTower, Ranker]:
-    """Maximise the likelihood of what users did next; every origin once an epoch, users shuffled."""
+) -> FittedRanker:
+    """Maximise the likelihood of what users did next; every origin once an epoch, users shuffled.
+
+    Args:
+        origins: examples, all before the end of the training data.
+        text_NV: text vectors of all items.
+        half_lives_days: of the rank states that the origins hold.
+        config: what is trained.
+        on_progress: called with stage, done, total.
+
+    Raises:
+        InvalidArgument: no user did anything in any of the origins' periods.
+    """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     text = torch.from_numpy(text_NV)
@@ -201,18 +237,31 @@ def train_ranker(
         betas=(0.9, 0.99),
     )
     steps = [batch for _ in range(config.epochs) for batch in _epoch(origins, config, rng)]
+    if not steps:
+        raise InvalidArgument("events", "no user has events in two periods; import more")
+    losses = []
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [config.matrix_rate, config.scalar_rate], total_steps=max(len(steps), 2), pct_start=0.1
+        optimizer,
+        [config.matrix_rate, config.scalar_rate],
+        total_steps=max(len(steps), 2),
+        pct_start=0.1,
     )
     for done, (origin, users_B) in enumerate(steps):
         loss = loss_of(module, make_batch(origins[origin], users_B, config.user_power), text)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
+        losses.append(float(loss.detach()))
         on_progress("train ranker", done + 1, len(steps))
-    with torch.no_grad():
-        return module.export()
+    tower, ranker = module.export()
+    few = max(len(steps) // config.epochs, 1)
+    return FittedRanker(
+        tower=tower,
+        ranker=ranker,
+        first_loss=float(np.mean(losses[:few])),
+        last_loss=float(np.mean(losses[-few:])),
+    )
 
 
 def start_tower(text_NV: F32, width: int) -> ItemTower:
