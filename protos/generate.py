@@ -1,14 +1,14 @@
-"""Builds, lints and generates the wire contracts. Run by `make proto` in a venv of its own (.venv-proto).
+"""Builds, lints and generates the wire contracts, in a venv of its own (.venv-proto).
 
 Usage: generate.py [--check] [--against IMAGE] [--image-only IMAGE]
 
 Three descriptor sets come out of one compilation:
   * ``image``: everything with source positions, for buf's linter and breaking check;
-  * ``services/runtime/rules.binpb``: the contracts with their validation rules, for the servers;
-  * a set without rules, from which the Python stubs are made, so that an SDK needs no protovalidate.
+  * ``services/runtime/rules.binpb``: the contracts with their rules, for the servers;
+  * a set without rules, from which the Python stubs are made: an SDK needs no protovalidate.
 
-The stubs come from an older grpcio-tools on purpose: they then import under every protobuf from that version
-on, which leaves an SDK's users room.
+The stubs come from an older grpcio-tools on purpose: they then import under every protobuf from
+that version on, which leaves an SDK's users room.
 """
 
 import argparse
@@ -28,14 +28,16 @@ PROTOS = ROOT / "protos"
 STUBS = ROOT / "clients/python/src"
 RULES = ROOT / "services/runtime/rules.binpb"
 RULES_FILE = "buf/validate/validate.proto"
-# buf's extension of FileDescriptorProto: field 8042 {is_import: true}, so that it lints our files only.
+# buf's extension of FileDescriptorProto, field 8042 {is_import: true}: it lints our files only.
 IS_IMPORT = bytes([0xD2, 0xF6, 0x03, 0x02, 0x08, 0x01])
 
 
 def main() -> int:
-    """Generate, or with ``--check`` compare with what is committed; return a process exit status."""
+    """Generate, or with ``--check`` compare with what is committed; return an exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--check", action="store_true", help="fail where committed code is stale; write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="fail where committed code is stale; write nothing"
+    )
     parser.add_argument("--against", type=Path, help="an earlier image: fail on a breaking change")
     parser.add_argument("--image-only", type=Path, help="write the image here and do nothing else")
     args = parser.parse_args()
@@ -47,7 +49,14 @@ def main() -> int:
             return 0
         buf("lint", str(image), "--config", str(PROTOS / "buf.yaml"))
         if args.against:
-            buf("breaking", str(image), "--against", str(args.against), "--config", str(PROTOS / "buf.yaml"))
+            buf(
+                "breaking",
+                str(image),
+                "--against",
+                str(args.against),
+                "--config",
+                str(PROTOS / "buf.yaml"),
+            )
         out = Path(scratch) / "out"
         made = generate(image, out)
         if args.check:
@@ -65,9 +74,18 @@ def compile_image(scratch: Path) -> Path:
     imports = scratch / "imports.binpb"
     rules = descriptor_pb2.FileDescriptorProto.FromString(validate_pb.desc().proto.to_binary())
     known = subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{well_known()}", "--include_imports",
-         f"--descriptor_set_out={imports}", *(f"google/protobuf/{n}.proto" for n in
-                                               ("descriptor", "duration", "timestamp", "field_mask"))],
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{well_known()}",
+            "--include_imports",
+            f"--descriptor_set_out={imports}",
+            *(
+                f"google/protobuf/{n}.proto"
+                for n in ("descriptor", "duration", "timestamp", "field_mask")
+            ),
+        ],
         check=False,
     )
     if known.returncode:
@@ -96,8 +114,15 @@ def generate(image: Path, out: Path) -> list[Path]:
     lean_path.write_bytes(lean.SerializeToString())
     stubs = out / STUBS.relative_to(ROOT)
     stubs.mkdir(parents=True)
-    protoc(lean_path, [f"--python_out={stubs}", f"--grpc_python_out={stubs}", f"--mypy_out={stubs}",
-                       f"--mypy_grpc_out={stubs}"])
+    protoc(
+        lean_path,
+        [
+            f"--python_out={stubs}",
+            f"--grpc_python_out={stubs}",
+            f"--mypy_out={stubs}",
+            f"--mypy_grpc_out={stubs}",
+        ],
+    )
     for file in full.file:
         file.ClearField("source_code_info")
     rules = out / RULES.relative_to(ROOT)
@@ -122,8 +147,17 @@ def without_rules(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.Fi
 
 def protoc(descriptors: Path, flags: list[str]) -> None:
     names = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
-    in_venv = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={descriptors}", *flags]
+    in_venv = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"--descriptor_set_in={descriptors}",
+        *flags,
+    ]
     if "--include_source_info" in flags:
         command.insert(3, f"-I{PROTOS}")
     subprocess.run([*command, *names], check=True, cwd=PROTOS, env=in_venv)
@@ -136,12 +170,18 @@ def well_known() -> Path:
 
 
 def buf(*arguments: str) -> None:
-    if subprocess.run([str(Path(sys.executable).parent / "buf"), *arguments], check=False).returncode:
+    if subprocess.run(
+        [str(Path(sys.executable).parent / "buf"), *arguments], check=False
+    ).returncode:
         raise SystemExit(f"buf {arguments[0]} found the faults above")
 
 
 def report_stale(out: Path, made: list[Path]) -> int:
-    stale = [p for p in made if not (ROOT / p).exists() or not filecmp.cmp(out / p, ROOT / p, shallow=False)]
+    stale = [
+        p
+        for p in made
+        if not (ROOT / p).exists() or not filecmp.cmp(out / p, ROOT / p, shallow=False)
+    ]
     kept = {path.relative_to(ROOT) for path in (STUBS / "driftline/v1").glob("*_pb2*")}
     orphans = sorted(kept - set(made))
     for path in [*stale, *orphans]:
