@@ -235,7 +235,8 @@ def forecaster_of(spec: ForecasterSpec) -> Auto:
     """
     config: dict[str, Any] = spec.config
     members: dict[str, Forecaster] = {}
-    for name, params in config["members"].items():
+    # The net needs its base first; the config's order is JSON's, not ours.
+    for name, params in sorted(config["members"].items(), key=lambda item: item[0] == "gru"):
         members[name] = _member(name, params, spec.arrays, members)
     choice = tuple(config["choice"])
     if missing := set(choice) - set(members):

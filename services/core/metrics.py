@@ -1,7 +1,7 @@
 """Metrics of rankings and forecasts, and their intervals.
 
-Shape suffixes: U = users, K = rank positions, S = samples (user, origin), H = horizons, D = width,
-M = resamples.
+Shape suffixes: U = users, K = rank positions, S = samples (user, origin), D = width, M = resamples,
+C = columns.
 """
 
 from dataclasses import dataclass
@@ -47,13 +47,41 @@ def bootstrap_mean(
 
     A user's samples of many origins are not independent, so users are drawn, not samples.
     """
-    users, row_S = np.unique(user_S, return_inverse=True)
-    sum_U = np.bincount(row_S, weights=value_S, minlength=len(users))
-    count_U = np.bincount(row_S, minlength=len(users)).astype(np.float64)
-    draws_MU = rng.multinomial(len(users), np.full(len(users), 1.0 / len(users)), size=resamples)
-    mean_M = (draws_MU @ sum_U) / np.maximum(draws_MU @ count_U, 1.0)
-    low, high = np.quantile(mean_M, [0.025, 0.975])
-    return Interval(mean=float(value_S.mean()), low=float(low), high=float(high))
+    mean_C, low_C, high_C = bootstrap_means(value_S[:, None], user_S, rng, resamples)
+    return Interval(mean=float(mean_C[0]), low=float(low_C[0]), high=float(high_C[0]))
+
+
+def bootstrap_means(
+    value_SC: F64, user_S: I64, rng: np.random.Generator, resamples: int = 1000
+) -> tuple[F64, F64, F64]:
+    """Return mean, low and high of each column; all columns share their draws."""
+    rows_S, draws_MU, count_U = _draws(user_S, rng, resamples)
+    sums_UC = np.zeros((len(count_U), value_SC.shape[1]))
+    np.add.at(sums_UC, rows_S, value_SC)
+    mean_MC = (draws_MU @ sums_UC) / np.maximum(draws_MU @ count_U, 1.0)[:, None]
+    low_C, high_C = np.quantile(mean_MC, [0.025, 0.975], axis=0)
+    return value_SC.mean(axis=0), low_C, high_C
+
+
+def bootstrap_ratio(
+    above_S: F64, below_S: F64, user_S: I64, rng: np.random.Generator, resamples: int = 1000
+) -> tuple[float, float]:
+    """Return the 95% interval of sum(above) / sum(below), users drawn whole."""
+    rows_S, draws_MU, count_U = _draws(user_S, rng, resamples)
+    above_U = np.bincount(rows_S, weights=above_S, minlength=len(count_U))
+    below_U = np.bincount(rows_S, weights=below_S, minlength=len(count_U))
+    ratio_M = (draws_MU @ above_U) / np.maximum(draws_MU @ below_U, 1e-300)
+    low, high = np.quantile(ratio_M, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draws(user_S: I64, rng: np.random.Generator, resamples: int) -> tuple[I64, F64, F64]:
+    """Return each sample's user row, how often each resample drew each user, samples per user."""
+    users, rows_S = np.unique(user_S, return_inverse=True)
+    count_U = np.bincount(rows_S, minlength=len(users)).astype(np.float64)
+    even = np.full(len(users), 1.0 / len(users))
+    draws_MU = rng.multinomial(len(users), even, size=resamples).astype(np.float64)
+    return rows_S, draws_MU, count_U
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
