@@ -60,10 +60,11 @@ def new_versions(rows: pl.DataFrame, stored: pl.DataFrame) -> tuple[pl.DataFrame
 
     A version equal to one stored (same item, text, categories, no later than this one and in force
     at its time) is dropped. Of two with the same item and time, the stored one stays; among new
-    ones the smallest (content hash, categories) wins, whatever the order of arrival.
+    ones the smallest (content hash, categories) wins, whatever the order of arrival. (A change that
+    comes in after a later change back was dropped stays in force: the one case where order counts.)
 
     Args:
-        rows: ITEM_COLUMNS, any order.
+        rows: ITEM_COLUMNS and any others, any order.
         stored: ITEM_COLUMNS of all versions so far.
 
     Returns:
@@ -73,8 +74,8 @@ def new_versions(rows: pl.DataFrame, stored: pl.DataFrame) -> tuple[pl.DataFrame
     columns = rows.columns
     rows = rows.with_columns(categories, pl.lit(1).alias("_rank"))
     stored = stored.join(rows.select(ITEM_ID).unique(), on=ITEM_ID, how="semi")
-    stored = stored.with_columns(categories, pl.lit(0).alias("_rank")).select(rows.columns)
-    merged = pl.concat([stored, rows], how="vertical_relaxed").sort(
+    stored = stored.with_columns(categories, pl.lit(0).alias("_rank"))
+    merged = pl.concat([stored, rows], how="diagonal").sort(
         ITEM_ID, UPDATED_TIME, "_rank", CONTENT_HASH, "_categories", INGEST_TIME
     )
     same = [pl.col(name) for name in (CONTENT_HASH, "_categories")]

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from services.core.errors import InvalidArgument
+from services.core.errors import DependencyUnavailable, InvalidArgument
 from services.core.schema import DEFAULT_TENANT
 
 STORE_VERSION = 1
@@ -115,6 +115,21 @@ def write_json(path: Path, content: Any) -> None:
     draft = _draft(path, content)
     draft.replace(path)
     _sync_folder(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON document; empty where there is none.
+
+    Raises:
+        DependencyUnavailable: the file is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DependencyUnavailable("data folder", f"has a damaged {path.name}") from error
+    return content
 
 
 def _make_or_verify(path: Path, bucket_count: int) -> None:

@@ -6,7 +6,6 @@ the log means: everything that is there. Rows may then come twice, which changes
 event ids and item versions are deduplicated; none is ever lost.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -33,7 +32,7 @@ from services.core.schema import (
 from services.store import delta
 from services.store.delta import Files
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
-from services.store.layout import Layout, write_json
+from services.store.layout import Layout, read_json, write_json
 from services.store.ports import InboxBatch, TableCounts
 
 # Rows taken at once, so that a year's import fits in memory on any machine.
@@ -63,14 +62,7 @@ class DeltaTables:
 
     def read_state(self, tenant: str, name: str) -> dict[str, Any]:
         """Return a small JSON document of the pipeline; empty where there is none."""
-        path = self._layout.state_dir(tenant) / f"{name}.json"
-        try:
-            state: dict[str, Any] = json.loads(path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise DependencyUnavailable("event store", f"has a damaged {path.name}") from error
-        return state
+        return read_json(self._layout.state_dir(tenant) / f"{name}.json")
 
     def write_state(self, tenant: str, name: str, state: dict[str, Any]) -> None:
         """Replace a document in one atomic step."""
@@ -119,10 +111,14 @@ class DeltaTables:
         for name, version in position.items():
             path = self._log_dir(tenant, name)
             live = delta.files(path)
+            # Requests to erase go at once: they name a user.
+            enough = 1 if is_forced or name.endswith("/erasures") else TRIM_FILES
+            if len(live) < enough:
+                continue
             consumed = {
                 file: facts for file, facts in delta.files(path, version).items() if file in live
             }
-            if is_forced or len(consumed) >= TRIM_FILES:
+            if len(consumed) >= enough:
                 delta.forget(path, consumed)
 
     def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
