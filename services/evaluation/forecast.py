@@ -27,6 +27,7 @@ def forecast_report(
     split: Split,
     model: Model,
     items_ND: F32,
+    *,
     horizons: int,
     rng: np.random.Generator,
     on_progress: Progress = lambda stage, done, total: None,
@@ -47,7 +48,10 @@ def forecast_report(
     for horizon in range(1, horizons + 1):
         origins = split.origins_of(horizon)
         for name, method in methods.items():
-            figures = _skill(batch, method, [o - first for o in origins], horizon, spec.arrays, rng)
+            figures = _skill(
+                batch, method, [o - first for o in origins],
+                horizon=horizon, arrays=spec.arrays, rng=rng,
+            )  # fmt: skip
             if figures is not None:
                 report.setdefault(f"h{horizon}", {})[name] = figures
             done += 1
@@ -71,7 +75,7 @@ def trajectories(
 
 
 def _skill(
-    batch: TrajectoryBatch, method: Forecaster, columns: list[int], horizon: int,
+    batch: TrajectoryBatch, method: Forecaster, columns: list[int], *, horizon: int,
     arrays: dict[str, F32], rng: np.random.Generator,
 ) -> dict[str, object] | None:  # fmt: skip
     users, truths, means, scales = [], [], [], []

@@ -3,8 +3,8 @@
     train      events before the first origin, strictly
     origins    the starts of the last N full periods; states there are from events strictly before
     truth      the distinct items of a user in the H periods from the origin
-    slices     all: every item · new: those the user never had · warm: those that somebody had before
-               the origin · cold: those first seen in the 30 days before it, or after it
+    slices     all: every item · new: those the user never had · warm: those that somebody had
+               before the origin · cold: those first seen in the 30 days before it, or after it
 
 A slice limits truth and candidates alike: `cold` is recall among cold items.
 
@@ -102,7 +102,8 @@ class OriginView:
         shape = (len(users_B), len(self.is_warm_N))
         match name:
             case "new":
-                return ~(self.had_UN[users_B].toarray() > 0)
+                is_new_BN: NDArray[np.bool_] = self.had_UN[users_B].toarray() == 0
+                return is_new_BN
             case "warm":
                 return np.broadcast_to(self.is_warm_N, shape)
             case "cold":
@@ -111,7 +112,7 @@ class OriginView:
 
 
 def view_at(
-    data: Dataset, split: Split, origin: int, horizons: tuple[int, ...], first_seen_N: F64,
+    data: Dataset, split: Split, origin: int, horizons: tuple[int, ...], *, first_seen_N: F64,
     user_limit: int, seed: int,
 ) -> OriginView:  # fmt: skip
     """Cut the data at an origin. More than `user_limit` users are sampled."""

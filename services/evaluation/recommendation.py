@@ -1,6 +1,7 @@
 """Ranks all items for every user at every origin, by every method, and measures.
 
-Shape suffixes: B = users of a chunk, N = items, K = positions, S = (user, origin) samples, C = columns.
+Shape suffixes: B = users of a chunk, N = items, K = positions, S = (user, origin) samples,
+C = columns.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,7 +64,9 @@ def rank_all(
     seen_N = first_seen(data)
     done, total = 0, len(origins) * len(methods)
     for origin in origins:
-        view = view_at(data, split, origin, horizons, seen_N, user_limit, seed)
+        view = view_at(
+            data, split, origin, horizons, first_seen_N=seen_N, user_limit=user_limit, seed=seed
+        )
         for name, method in methods.items():
             _measure(view, method(view.past, view.now), name, slices, samples)
             done += 1
@@ -109,7 +112,7 @@ def mean_ndcg(samples: Samples) -> float:
 def summarise(
     samples: dict[Cell, Samples], rng: np.random.Generator
 ) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
-    """Return {slice: {hH: {method: figures}}}, with 95% intervals from resampling users whole.
+    """Return {slice: {hH: {method: figures}}} with 95% intervals; users are resampled whole.
 
     `driftline_gain_*` is ours minus the method's on the same users: paired, so narrower than either.
     """

@@ -1,7 +1,8 @@
 """Everything that is compared, as scorers: at an origin, scores of all items for some users.
 
     driftline           core/ranking.py with the trained model
-    frozen_mean         the article's way: cosine to the mean of the frozen text vectors of what a user had
+    frozen_mean         the article's way: cosine to the mean of the frozen text vectors of what
+                        a user had in a window chosen on the validation periods
     popularity          decayed to a window chosen on the validation periods
     frequency           how often the user had the item; popularity breaks ties
     recency_frequency   periods with the item, decayed; then popularity
@@ -15,10 +16,8 @@ Shape suffixes: U = users, N = items, B = users asked, E = events.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from services.core.dataset import Dataset
@@ -32,7 +31,7 @@ Scorer = Callable[[I64], F32]
 # Past events, and now in seconds since 1970 -> a scorer.
 Method = Callable[[Dataset, float], Scorer]
 
-# A tie between items a user had equally often is broken by popularity; this never outweighs a count.
+# Popularity breaks ties between items that a user had equally often, and no more.
 TIE = 1e-3
 
 
@@ -71,11 +70,11 @@ def take_users(states: RankStates, users_B: I64) -> RankStates:
     )
 
 
-def frozen_mean(text_NV: F32) -> Method:
-    """Return the article's way."""
+def frozen_mean(text_NV: F32, window_days: float) -> Method:
+    """Return the article's way, over what the user had in the last `window_days`."""
 
     def prepare(past: Dataset, now: float) -> Scorer:
-        counts_UN = _counts(past)
+        counts_UN = _counts(past.between(now - window_days * DAY_S, now))
 
         def score(users_B: I64) -> F32:
             mean_BV = (counts_UN[users_B] @ text_NV).astype(np.float32)
@@ -192,15 +191,6 @@ def top_rows(score_BN: F32, k: int) -> I64:
     return top_BK
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """Constants of the baselines, chosen on validation periods."""
-
-    popularity_window_days: float
-    half_life: float
-    own: float
-
-
 def _with_popularity(own_UN: sparse.csr_matrix, share_N: F32) -> Scorer:
     return lambda users_B: (own_UN[users_B].toarray() + TIE * share_N).astype(np.float32)
 
@@ -208,7 +198,8 @@ def _with_popularity(own_UN: sparse.csr_matrix, share_N: F32) -> Scorer:
 def _recent_share(past: Dataset, now: float, window_days: float) -> F32:
     recent = past.between(now - window_days * DAY_S, now)
     count_N = np.bincount(recent.item_ix_E, minlength=past.item_count)
-    return (count_N / max(count_N.max(), 1)).astype(np.float32)
+    share_N: F32 = (count_N / max(count_N.max(), 1)).astype(np.float32)
+    return share_N
 
 
 def _counts(past: Dataset) -> sparse.csr_matrix:
@@ -235,7 +226,8 @@ def _decayed_periods(past: Dataset, now: float, half_life: float) -> sparse.csr_
     return sparse.csr_matrix((weight, (user, item)), shape=(past.user_count, past.item_count))
 
 
-def _cosine(had_UN: sparse.csr_matrix) -> NDArray[np.float64]:
+def _cosine(had_UN: sparse.csr_matrix) -> F64:
     gram_NN: F64 = np.asarray((had_UN.T @ had_UN).todense(), np.float64)
     norm_N = np.sqrt(np.maximum(np.diag(gram_NN), 1e-12))
-    return gram_NN / np.outer(norm_N, norm_N)
+    cosine_NN: F64 = gram_NN / np.outer(norm_N, norm_N)
+    return cosine_NN

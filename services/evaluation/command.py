@@ -1,0 +1,238 @@
+"""`driftline evaluate`: train before the first origin, compare, write the report."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from services.core.dataset import Dataset, dataset_from_frame, instant
+from services.core.errors import InvalidArgument
+from services.core.model import Model
+from services.core.pooling import PoolingConfig
+from services.core.records import F32
+from services.core.schema import Granularity
+from services.core.tower import BackboneSpec
+from services.evaluation.baselines import Methods, make_methods
+from services.evaluation.forecast import forecast_report
+from services.evaluation.frames import read_events
+from services.evaluation.html import write_html
+from services.evaluation.protocol import Split, make_split
+from services.evaluation.recommendation import Progress, rank_all, summarise
+from services.evaluation.scorers import driftline, top_rows
+
+# Users of predictions.parquet, the first ids in order.
+PREDICTED_USERS = 1000
+
+
+class Encoder(Protocol):
+    """What evaluation asks of a backbone."""
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """Its identity."""
+        ...
+
+    def encode(
+        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
+    ) -> F32:
+        """Return one unit-norm row per text."""
+        ...
+
+
+class Trainer(Protocol):
+    """services.training.evaluated.train_before; the two packages do not import each other."""
+
+    def __call__(
+        self,
+        events: pl.DataFrame,
+        backbone: Encoder,
+        *,
+        granularity: Granularity,
+        until: datetime,
+        on_progress: Progress,
+    ) -> Model:
+        """Return a model of the events strictly before `until`."""
+        ...
+
+
+class EncodedTexts:
+    """A backbone that remembers: each text is encoded once, for training and evaluation together."""
+
+    def __init__(self, backbone: Encoder) -> None:
+        self.spec = backbone.spec
+        self.seconds = 0.0
+        self._backbone = backbone
+        self._known: dict[str, F32] = {}
+
+    def encode(
+        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
+    ) -> F32:
+        """Return one unit-norm row per text."""
+        start = time.perf_counter()
+        new = sorted(set(texts) - self._known.keys())
+        if new:
+            self._known.update(zip(new, self._backbone.encode(new, on_progress), strict=True))
+        self.seconds += time.perf_counter() - start
+        return np.stack([self._known[text] for text in texts])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The report, and the model that it is about."""
+
+    report: dict[str, Any]
+    model: Model
+
+
+def run_evaluate(
+    events: Path | pl.DataFrame,
+    *,
+    granularity: Granularity,
+    origins: int,
+    horizons: tuple[int, ...],
+    out: Path,
+    backbone: Encoder,
+    trainer: Trainer,
+    model: Model | None = None,
+    predict_at: datetime | None = None,
+    data_note: str = "",
+    seed: int = 0,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> Evaluation:
+    """Evaluate on a file of events and write report.json, report.html, predictions.parquet.
+
+    Args:
+        events: Parquet file or frame: user_id, item_id, event_time, kind, text (see read_events).
+        granularity: length of a period.
+        origins: last full periods to predict.
+        horizons: periods ahead, each at least 1.
+        out: folder, made if absent.
+        backbone: encodes texts.
+        trainer: trains on the events before the first origin.
+        model: use this one instead; it must not have seen the first origin.
+        predict_at: instant of predictions.parquet; unset means the last origin.
+        data_note: said in the report: where the data come from.
+        seed: of samples and intervals.
+        on_progress: called with stage, done, total.
+
+    Raises:
+        InvalidArgument: unreadable events, too few periods, or a model that saw the test block.
+    """
+    started = time.perf_counter()
+    frame = read_events(events)
+    pooling = model.pooling if model is not None else PoolingConfig()
+    data = dataset_from_frame(frame, granularity, pooling)
+    split = make_split(data, origins, _checked(horizons))
+    first_origin = instant(split.start(split.origins[0]))
+    encoder = EncodedTexts(backbone)
+    text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
+    training = time.perf_counter()
+    if model is None:
+        model = trainer(
+            frame, encoder, granularity=granularity, until=first_origin, on_progress=on_progress
+        )
+    elif model.trained_until > first_origin:
+        raise InvalidArgument(
+            "model", f"saw events up to {model.trained_until}, the first origin is {first_origin}"
+        )
+    evaluating = time.perf_counter()
+    items_ND = model.tower.item_vectors(text_NV)
+    methods = make_methods(data, split, model, items_ND, text_NV, on_progress)
+    samples = rank_all(
+        data, split, methods.by_name, horizons,
+        origins=split.origins, seed=seed, on_progress=on_progress,
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    report = {
+        "dataset": _dataset(data, granularity, data_note),
+        "protocol": _protocol(split, horizons, methods, seed),
+        "model": {
+            "model_version": model.model_version,
+            "space_id": model.space_id,
+            "backbone": model.backbone.name,
+            "trained_until": model.trained_until.isoformat(),
+        },
+        "recommendation": summarise(samples, rng),
+        "forecast": forecast_report(
+            data, split, model, items_ND,
+            horizons=max(horizons), rng=rng, on_progress=on_progress,
+        ),
+    }  # fmt: skip
+    write_predictions(
+        out, data, model, items_ND, predict_at or instant(split.start(split.origins[-1]))
+    )
+    ended = time.perf_counter()
+    report["seconds"] = {
+        "encode": encoder.seconds,
+        "train": evaluating - training,
+        "evaluate": ended - evaluating,
+        "total": ended - started,
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_html(out / "report.html", report)
+    return Evaluation(report=report, model=model)
+
+
+def write_predictions(
+    out: Path, data: Dataset, model: Model, items_ND: F32, at: datetime, k: int = 10
+) -> None:
+    """Write the best items of up to PREDICTED_USERS users from events strictly before an instant.
+
+    Columns user_id, rank (from 1), item_id, score, as_of (UTC), model_version. Same core functions
+    as serving, so the gateway asked at that instant must answer the same.
+    """
+    now = at.timestamp()
+    past = data.before(now)
+    users = np.unique(past.user_ix_E)[:PREDICTED_USERS]
+    score_BN = driftline(model, items_ND)(past, now)(users)
+    top_BK = top_rows(score_BN, k)
+    out.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(
+        {
+            "user_id": [data.user_ids[u] for u in users for _ in range(top_BK.shape[1])],
+            "rank": np.tile(np.arange(1, top_BK.shape[1] + 1), len(users)),
+            "item_id": [data.item_ids[i] for i in top_BK.ravel()],
+            "score": np.take_along_axis(score_BN, top_BK, axis=1).ravel(),
+            "as_of": [at] * top_BK.size,
+            "model_version": [model.model_version] * top_BK.size,
+        }
+    ).write_parquet(out / "predictions.parquet")
+
+
+def _checked(horizons: tuple[int, ...]) -> tuple[int, ...]:
+    if not horizons or min(horizons) < 1:
+        raise InvalidArgument("horizons", "name at least one, each at least 1")
+    return horizons
+
+
+def _dataset(data: Dataset, granularity: Granularity, note: str) -> dict[str, Any]:
+    return {
+        "users": data.user_count,
+        "items": data.item_count,
+        "events": data.event_count,
+        "sha256": data.sha256(),
+        "granularity": str(granularity),
+        "first_event": instant(float(data.time_E[0])).isoformat(),
+        "last_event": instant(float(data.time_E[-1])).isoformat(),
+        "note": note,
+    }
+
+
+def _protocol(
+    split: Split, horizons: tuple[int, ...], methods: Methods, seed: int
+) -> dict[str, Any]:
+    return {
+        "origins": [instant(split.start(origin)).isoformat() for origin in split.origins],
+        "data_end": instant(split.start(split.last + 1)).isoformat(),
+        "validation": [instant(split.start(period)).isoformat() for period in split.validation],
+        "horizons": list(horizons),
+        "baselines": methods.chosen,
+        "left_out": methods.left_out,
+        "seed": seed,
+    }
