@@ -114,6 +114,8 @@ def evaluate(
 ) -> None:
     """Train before the first origin, rank all items at each origin, and compare with every baseline."""
     from services.evaluation.command import run_evaluate
+    from services.store.backbone import load_backbone
+    from services.training.evaluated import train_before
 
     if (events is None) != complete_journey:
         raise typer.BadParameter("name a file of events, or --complete-journey")
@@ -129,7 +131,8 @@ def evaluate(
             origins=origins,
             horizons=tuple(int(part) for part in horizons.split(",")),
             out=out,
-            backbone=load_settings().backbone,
+            backbone=load_backbone(load_settings().backbone),
+            trainer=train_before,
             on_progress=on_progress,
         )
     console.print(f"report: {out / 'report.html'}")

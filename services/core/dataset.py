@@ -23,7 +23,7 @@ BULK_DAY_EVENTS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Events with users and items as array rows. Rows keep their meaning in every part of a dataset."""
+    """Events with users and items as array rows, which mean the same in every part of a dataset."""
 
     # Ascending; a row of U.
     user_ids: tuple[str, ...]

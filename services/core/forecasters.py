@@ -3,7 +3,7 @@
     persistence   the last active period's vector
     mean          the mean of all active periods
     ema           the mean with weights 2 ** (-age / half_life)
-    shrunk_ema    S / (S + k) ema + k / (S + k) centre, S the sum of weights, count ** COUNT_POWER each
+    shrunk_ema    S / (S + k) ema + k / (S + k) centre, S the sum of weights * count ** .34
     local_level   per component, an AR(1) level around the centre, seen through noise
     gru           a recurrent net on top of local_level (core/gru.py)
     auto          of all these, the one that the spec names for each horizon
@@ -112,7 +112,7 @@ def ema_level(batch: TrajectoryBatch, centre_D: F32, half_life: float, shrink: f
         shrink: k >= 0; 0 weighs active periods alike, else by their events too.
     """
     age_T = np.arange(batch.mask_UT.shape[1])[::-1]
-    weight_UT: F64 = batch.mask_UT * np.exp2(-age_T / half_life)
+    weight_UT = np.where(batch.mask_UT, np.exp2(-age_T / half_life), 0.0)
     if shrink > 0.0:
         weight_UT = weight_UT * np.maximum(batch.count_UT, 1) ** COUNT_POWER
     total_U = weight_UT.sum(axis=1)

@@ -1,8 +1,8 @@
 """A GRU that corrects local_level: the article's P(y_t | y_<t), by Gaussian likelihood.
 
-One step per *active* period, its input the vector, how many events made it and how many periods were
-empty before it; so a gap is a gap, and empty columns change nothing. At any close the head reads the
-last hidden state and how long ago that was:
+One step per *active* period, its input the vector, how many events made it and how many periods
+were empty before it; so a gap is a gap, and empty columns change nothing. At any close the head
+reads the last hidden state and how long ago that was:
 
     mean_h      = local_level's mean_h + W_h hidden
     log scale_h = log local_level's scale_h + s_h + v_h . hidden + softplus(a_h) log(1 + gap)

@@ -3,7 +3,8 @@
 Shape suffixes: E = events, N = item vectors (rows), P = (user, period) pairs, U = users, D = width,
 H = half-lives, R = (user, item) pairs.
 
-Everything here sums in float64 and per user, so that a user's result does not depend on who shares the batch.
+Everything here sums in float64 and per user, so that a user's result does not depend on who
+shares the batch.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 DAY_S = 86_400.0
-# Repeats are counted once per ISO week, whatever the granularity served: a basket is not ten tastes.
+# Repeats count once per ISO week, whatever the granularity served: a basket is not ten tastes.
 WEEK_S = 7 * DAY_S
 
 
@@ -58,7 +59,7 @@ class PooledPeriods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankStates:
-    """What ranking needs of many users; see core/ranking.py. Repeats are ordered by user, then item row."""
+    """What ranking needs of many users (see core/ranking.py). Repeats go by user, then item row."""
 
     query_sums_UHD: F32
     query_weights_UH: F32
@@ -79,7 +80,7 @@ class RankStates:
 
 
 def event_weights(kind_E: NDArray[np.str_], value_E: F64, config: PoolingConfig) -> F64:
-    """Return each event's weight: its kind's, times log2(1 + quantity) for purchases; always > 0."""
+    """Return each event's weight, > 0: its kind's; for purchases times log2(1 + quantity)."""
     weight_E = np.zeros(len(kind_E))
     for kind, weight in config.kind_weights.items():
         weight_E[kind_E == str(kind)] = weight
@@ -88,21 +89,24 @@ def event_weights(kind_E: NDArray[np.str_], value_E: F64, config: PoolingConfig)
     return weight_E
 
 
-def pool_periods(
-    user_ix_E: I64, period_E: I64, item_row_E: I64, weight_E: F64, items_ND: F32, config: PoolingConfig
-) -> PooledPeriods:
+def pool_periods(  # noqa: PLR0917 - columns of one table, in its order
+    user_ix_E: I64, period_E: I64, item_row_E: I64, weight_E: F64, items_ND: F32,
+    config: PoolingConfig,
+) -> PooledPeriods:  # fmt: skip
     """Pool each user's events of each period into one unit vector.
 
     v = normalise(sum_items (sum_events w) ** repetition_power * x_item)
 
     Args:
-        user_ix_E: user rows. period_E: period ordinals. item_row_E: rows of `items_ND`. Same length, any order.
+        user_ix_E: user rows, in any order; the other columns go with them.
+        period_E: period ordinals.
+        item_row_E: rows of `items_ND`.
         weight_E: event weights, > 0.
         items_ND: unit-norm item vectors.
         config: pooling constants.
 
     Returns:
-        One row per (user, period) that has events. A period whose items cancel out exactly is left out.
+        One row per (user, period) that has events, but for one whose items cancel out exactly.
     """
     from scipy import sparse
 
@@ -122,7 +126,8 @@ def pool_periods(
     pair_starts = np.flatnonzero(new_pair)
     pair = np.cumsum(new_pair)[starts] - 1
     pool = sparse.csr_matrix(
-        (weight**config.repetition_power, (pair, row[starts])), shape=(len(pair_starts), len(items_ND))
+        (weight**config.repetition_power, (pair, row[starts])),
+        shape=(len(pair_starts), len(items_ND)),
     )
     vec_PD = np.asarray(pool @ items_ND.astype(np.float64))
     norm_P = np.linalg.norm(vec_PD, axis=1)
@@ -136,15 +141,15 @@ def pool_periods(
     )
 
 
-def pool_rank_states(
+def pool_rank_states(  # noqa: PLR0917 - columns of one table, in its order
     user_ix_E: I64, time_E: F64, item_row_E: I64, item_ix_E: I64, weight_E: F64, items_ND: F32,
     user_count: int, config: PoolingConfig,
 ) -> RankStates:  # fmt: skip
     """Pool each user's whole history into what ranking needs, as of that user's newest event.
 
     With d = 2 ** (-(state_time - t) / half_life) for each half-life:
-    query sums = sum_e d w x; query weights = sum_e d w; activity = sum over the user's active weeks of d at the
-    last event of the week; repeat counts = the same over the weeks that hold the item.
+    query sums = sum_e d w x; query weights = sum_e d w; activity = sum over the user's active weeks
+    of d at the week's last event; repeat counts = the same over the weeks that hold the item.
 
     Args:
         user_ix_E: user rows in [0, user_count). A user without events gets zeros and state_time 0.
@@ -184,13 +189,14 @@ def pool_rank_states(
     )
 
 
-def decayed_histories(
-    user_ix_E: I64, time_E: F64, item_row_E: I64, weight_E: F64, now: float, shape_UN: tuple[int, int],
-    config: PoolingConfig,
+def decayed_histories(  # noqa: PLR0917 - as pool_rank_states
+    user_ix_E: I64, time_E: F64, item_row_E: I64, weight_E: F64, now: float,
+    shape_UN: tuple[int, int], config: PoolingConfig,
 ) -> "list[sparse.csr_matrix]":  # fmt: skip
-    """Return, per half-life, the weights [U, N] whose product with the item vectors is the query sums at `now`.
+    """Return, per half-life, weights [U, N] whose product with the item vectors is the query sums.
 
-    Training needs them where the item vectors are still moving. Arguments as for `pool_rank_states`.
+    They are decayed to `now`. Training needs them, for its item vectors still move. Arguments as
+    for `pool_rank_states`.
     """
     ages_E = now - time_E
     return [
@@ -222,7 +228,7 @@ def _starts(*keys_E: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 
 def _stable_ties(order: I64, starts: I64, weight_E: F64) -> I64:
-    """Reorder `order` by weight inside each group, so that a group's sum does not depend on arrival order."""
+    """Reorder `order` by weight inside each group: its sum then has one order, however it came."""
     group = np.zeros(len(order), np.int64)
     group[starts[1:]] = 1
     return order[np.lexsort((weight_E[order], np.cumsum(group)))]
@@ -231,9 +237,10 @@ def _stable_ties(order: I64, starts: I64, weight_E: F64) -> I64:
 def _decayed_last(
     user: I64, week: I64, item: I64, decay_EH: F64, user_count: int
 ) -> tuple[F32, I64]:
-    """Sum, per user, the decay of the last event of each (week, item). Events are in time order per user."""
+    """Sum, per user, the decay of each (week, item)'s last event; events are in time order."""
     order = np.lexsort((np.arange(len(user)), item, week, user))
-    ends = np.append(np.flatnonzero(_starts(user[order], week[order], item[order]))[1:] - 1, len(order) - 1)
+    starts = np.flatnonzero(_starts(user[order], week[order], item[order]))
+    ends = np.append(starts[1:] - 1, len(order) - 1)
     last = order[ends]
     sums_UH = np.zeros((user_count, decay_EH.shape[1]))
     np.add.at(sums_UH, user[last], decay_EH[last])
@@ -245,7 +252,8 @@ def _repeats(
 ) -> tuple[I64, I64, I64, F32, I64]:
     """Sum, per user and item, the decay of the item's last event of each week."""
     by_week = np.lexsort((np.arange(len(user)), week, item, user))
-    ends = np.append(np.flatnonzero(_starts(user[by_week], item[by_week], week[by_week]))[1:] - 1, len(user) - 1)
+    starts = np.flatnonzero(_starts(user[by_week], item[by_week], week[by_week]))
+    ends = np.append(starts[1:] - 1, len(user) - 1)
     last = by_week[ends]
     pair_starts = np.flatnonzero(_starts(user[last], item[last]))
     counts_RH = np.add.reduceat(decay_EH[last], pair_starts, axis=0).astype(np.float32)

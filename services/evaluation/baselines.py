@@ -32,7 +32,7 @@ class Methods:
 
 
 def make_methods(
-    data: Dataset, split: Split, model: Model, items_ND: F32, text_NV: F32,
+    data: Dataset, split: Split, model: Model, items_ND: F32, text_NV: F32, *,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Methods:  # fmt: skip
     """Build ours and every baseline; constants are the best by NDCG on the validation periods."""

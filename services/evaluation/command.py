@@ -46,7 +46,7 @@ class Encoder(Protocol):
 
 
 class Trainer(Protocol):
-    """services.training.evaluated.train_before; the two packages do not import each other."""
+    """services.training.evaluated.train_before; neither package imports the other."""
 
     def __call__(
         self,
@@ -62,7 +62,7 @@ class Trainer(Protocol):
 
 
 class EncodedTexts:
-    """A backbone that remembers: each text is encoded once, for training and evaluation together."""
+    """A backbone that remembers: a text is encoded once for training and evaluation together."""
 
     def __init__(self, backbone: Encoder) -> None:
         self.spec = backbone.spec
@@ -143,7 +143,7 @@ def run_evaluate(
         )
     evaluating = time.perf_counter()
     items_ND = model.tower.item_vectors(text_NV)
-    methods = make_methods(data, split, model, items_ND, text_NV, on_progress)
+    methods = make_methods(data, split, model, items_ND, text_NV, on_progress=on_progress)
     samples = rank_all(
         data, split, methods.by_name, horizons,
         origins=split.origins, seed=seed, on_progress=on_progress,
@@ -165,7 +165,7 @@ def run_evaluate(
         ),
     }  # fmt: skip
     write_predictions(
-        out, data, model, items_ND, predict_at or instant(split.start(split.origins[-1]))
+        out, data, model, items_ND, at=predict_at or instant(split.start(split.origins[-1]))
     )
     ended = time.perf_counter()
     report["seconds"] = {
@@ -180,7 +180,7 @@ def run_evaluate(
 
 
 def write_predictions(
-    out: Path, data: Dataset, model: Model, items_ND: F32, at: datetime, k: int = 10
+    out: Path, data: Dataset, model: Model, items_ND: F32, *, at: datetime, k: int = 10
 ) -> None:
     """Write the best items of up to PREDICTED_USERS users from events strictly before an instant.
 

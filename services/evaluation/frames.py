@@ -4,7 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
+from services.core.cleaning import KIND_ALIASES
 from services.core.errors import InvalidArgument
+from services.core.instants import instants
 from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Kind
 
 ALIASES = {
@@ -20,7 +22,7 @@ ALIASES = {
 def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
     """Return user_id, item_id, event_time, kind, value, text of a Parquet file or a frame.
 
-    Rows without a user, an item or a time are dropped. A numeric time is seconds since 1970.
+    Rows without a user, an item or a readable time are dropped.
 
     Raises:
         InvalidArgument: the file cannot be read, or a column is missing.
@@ -53,22 +55,15 @@ def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
     return named.select(
         pl.col(USER_ID).cast(pl.String),
         pl.col(ITEM_ID).cast(pl.String),
-        _time(named.schema[EVENT_TIME]).alias(EVENT_TIME),
-        pl.col(KIND).cast(pl.String).str.to_lowercase(),
+        instants(named[EVENT_TIME]).alias(EVENT_TIME),
+        _kind(named[KIND]),
         pl.col(VALUE).cast(pl.Float64, strict=False).fill_null(1.0).fill_nan(1.0),
         pl.col(TEXT).cast(pl.String),
     ).drop_nulls([USER_ID, ITEM_ID, EVENT_TIME])
 
 
-def _time(dtype: pl.DataType) -> pl.Expr:
-    column = pl.col(EVENT_TIME)
-    if dtype.is_numeric():
-        column = (column * 1_000_000).cast(pl.Int64).cast(pl.Datetime("us"))
-    elif dtype == pl.String:
-        column = column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-        return column
-    elif dtype == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return column.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
-    return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+def _kind(column: pl.Series) -> pl.Series:
+    """Return our kinds; a name that is not known counts as a view."""
+    said = column.cast(pl.String).str.strip_chars().str.to_lowercase()
+    known = said.str.replace_all(r"[-\s]+", "_")
+    return known.replace_strict(KIND_ALIASES, default=str(Kind.VIEW), return_dtype=pl.String)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.dates import date2num
 
 mpl.use("svg")
 # One id salt and no date: equal figures are equal bytes.
@@ -28,8 +29,8 @@ def time_line(dataset: dict[str, Any], protocol: dict[str, Any]) -> str:
         (origins[0], end, OURS_COLOUR, "test"),
     )
     for start, stop, colour, label in spans:
-        axis.barh(0, (stop - start).days, left=mpl.dates.date2num(start), color=colour, label=label)
-    axis.plot(mpl.dates.date2num(origins), [0] * len(origins), "|", color="white", markersize=18)
+        axis.barh(0, (stop - start).days, left=date2num(start), color=colour, label=label)
+    axis.plot(date2num(origins), [0] * len(origins), "|", color="white", markersize=18)
     axis.xaxis_date()
     axis.set_yticks([])
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncol=3, frameon=False)
@@ -51,7 +52,7 @@ def bars(table: dict[str, dict[str, Any]], figure_name: str, label: str) -> str:
 
 
 def skill_lines(forecast: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Draw R2 by horizon; forecasters far below zero are left out of the picture, not of the table."""
+    """Draw R2 by horizon; forecasters far below zero are in the table only."""
     figure, axis = plt.subplots(figsize=(6, 3))
     horizons = [int(name[1:]) for name in forecast]
     names = next(iter(forecast.values()))

@@ -114,7 +114,7 @@ def summarise(
 ) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
     """Return {slice: {hH: {method: figures}}} with 95% intervals; users are resampled whole.
 
-    `driftline_gain_*` is ours minus the method's on the same users: paired, so narrower than either.
+    `driftline_gain_*` is ours minus the method's on the same users: paired, so narrower.
     """
     report: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
     for part, horizon in dict.fromkeys((part, horizon) for part, horizon, _ in samples):

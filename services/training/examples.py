@@ -1,7 +1,7 @@
-"""Training examples of the ranker: what each user knew at an origin, and did in the period after it.
+"""Training examples of the ranker: each user's past at an origin, and the period after it.
 
-Shape suffixes: U = users, N = items, H = half-lives, W = popularity windows, R = (user, item) pairs,
-T = (user, item) pairs of the truth.
+Shape suffixes: U = users, N = items, H = half-lives, W = popularity windows,
+R = (user, item) pairs of the past, T = of the truth.
 """
 
 from dataclasses import dataclass

@@ -3,11 +3,11 @@
 Split by time: constants and the GRU learn from targets before the validation block (the last
 `validation` periods); the block chooses half-lives, widths of the uncertainty, and who serves.
 
-Shape suffixes: U = users, T = periods, D = width, H = horizons, S = (user, origin) samples, K = hidden.
+Shape suffixes: U = users, T = periods, D = width, H = horizons, S = (user, origin) samples.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class ForecasterConfig:
     shrinks: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     # Users who fit and choose; more are sampled.
     user_limit: int = 20_000
-    gru: GruConfig = GruConfig()
+    gru: GruConfig = field(default_factory=GruConfig)
     has_gru: bool = True
     seed: int = 0
 
@@ -83,7 +83,7 @@ def fit_forecaster(
         assert isinstance(base, LocalLevel)
         model = train_gru(fit, base, config.horizons, config.gru, on_progress)
         spec.arrays.update(GruForecaster(model=model, base=base).arrays())
-        members = dict(spec.config["members"]) | {"gru": {"factors": [1.0]}}  # type: ignore[call-overload]
+        members = {**_members(spec), "gru": {"factors": [1.0]}}
         spec = replace(spec, config=spec.config | {"members": members})
     return _calibrate_and_choose(spec, batch, cut, config)
 
@@ -95,10 +95,10 @@ def train_gru(
     config: GruConfig,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> GruModel:
-    """Maximise the Gaussian likelihood of every later vector within the horizons, from every close."""
+    """Maximise the Gaussian likelihood of each vector within the horizons, from every close."""
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    users, periods, width = batch.vec_UTD.shape
+    users, _, width = batch.vec_UTD.shape
     model = GruModel(width, horizons, config.hidden, config.dropout)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.rate, weight_decay=config.weight_decay
@@ -144,13 +144,14 @@ def _gru_loss(
         error_SD = vec_UTD[user_S, t_S + h] - rho_D * level_UTD[user_S, t_S] - mean_SHD[:, h - 1]
         losses.append((0.5 * (error_SD * torch.exp(-log_scale_SD)) ** 2 + log_scale_SD).sum())
         weights.append(error_SD.numel())
-    return torch.stack(losses).sum() / max(sum(weights), 1)
+    total: torch.Tensor = torch.stack(losses).sum() / max(sum(weights), 1)
+    return total
 
 
 def _base_path(
     base: LocalLevel, batch: TrajectoryBatch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the base's level and its variance at every close, and the noise of each user's periods."""
+    """Return the base's level and variance at every close, and the noise of a user's periods."""
     level_UTD = np.empty(batch.vec_UTD.shape, np.float32)
     var_UTD = np.empty(batch.vec_UTD.shape, np.float32)
     for t, state in enumerate(base.states(batch), start=-1):
@@ -168,7 +169,7 @@ def _fit_members(
     fit: TrajectoryBatch, batch: TrajectoryBatch, centre_D: F32, cut: int, config: ForecasterConfig
 ) -> ForecasterSpec:
     arrays: dict[str, F32] = {"centre_D": centre_D.astype(np.float32)}
-    ema = min(((_ema_error(batch, centre_D, cut, h, 0.0), h, 0.0) for h in config.half_lives))
+    ema = min((_ema_error(batch, centre_D, cut, h, 0.0), h, 0.0) for h in config.half_lives)
     shrunk = min(
         (_ema_error(batch, centre_D, cut, h, k), h, k)
         for h in config.half_lives[2:]
@@ -199,7 +200,7 @@ def _fit_members(
 
 
 def fit_local_level(batch: TrajectoryBatch, centre_D: F32) -> LocalLevel:
-    """Fit by moments: a user's vectors k periods apart co-vary by variance * rho ** k, without the noise."""
+    """Fit by moments: a user's vectors k periods apart co-vary by variance * rho ** k."""
     centred_UTD = (batch.vec_UTD - centre_D) * batch.mask_UT[:, :, None]
     periods = batch.mask_UT.shape[1]
     lags = [k for k in (1, 2, 3, 4, 6, 8, 13, 20, 26) if k <= periods // 2]
@@ -273,17 +274,14 @@ def _calibrate_and_choose(
     spec: ForecasterSpec, batch: TrajectoryBatch, cut: int, config: ForecasterConfig
 ) -> ForecasterSpec:
     auto = forecaster_of(spec)
-    members: dict[str, Any] = {
-        name: dict(params)
-        for name, params in spec.config["members"].items()  # type: ignore[attr-defined]
-    }
+    members = {name: dict(params) for name, params in _members(spec).items()}
     choice, skill = [], {}
     errors = {
         name: _backtest(member, batch, cut, config.horizons)
         for name, member in auto.members.items()
     }
-    for name in members:
-        members[name]["factors"] = [
+    for name, params in members.items():
+        params["factors"] = [
             float(((e.error_SD / e.scale_SD) ** 2).mean()) for e in errors[name] if len(e.user_S)
         ] or [1.0]
     rng = np.random.default_rng(config.seed)
@@ -310,8 +308,8 @@ def _choose(
     naive = min(NAIVE, key=lambda name: float(squared[name].mean()))
     scale = float(squared[naive].mean())
     gains = {}
-    for name in squared:
-        gain = bootstrap_mean((squared[naive] - squared[name]) / scale, at_h[name].user_S, rng, 300)
+    for name, squared_S in squared.items():
+        gain = bootstrap_mean((squared[naive] - squared_S) / scale, at_h[name].user_S, rng, 300)
         gains[name] = [round(v, 5) for v in (gain.mean, gain.low, gain.high)]
     proven = [name for name, (_, low, _) in gains.items() if low > 0.0]
     return max(proven, key=lambda name: gains[name][0], default=naive), gains
@@ -341,6 +339,12 @@ def _backtest(member: Forecaster, batch: TrajectoryBatch, cut: int, horizons: in
         )
         for parts in found
     ]
+
+
+def _members(spec: ForecasterSpec) -> dict[str, dict[str, Any]]:
+    members = spec.config["members"]
+    assert isinstance(members, dict)
+    return members
 
 
 def _sample(batch: TrajectoryBatch, config: ForecasterConfig) -> TrajectoryBatch:

@@ -129,12 +129,12 @@ class RankerModule(nn.Module):
             repeat_weight_H=_np(self.repeat_log_weight_H.exp()),
             repeat_prior_H=_np(self.repeat_log_prior_H.exp()),
             repeat_item_DH=_np(self.repeat_item_DH),
-            repeat_recent_weight=float(self.recent),
+            repeat_recent_weight=float(self.recent.detach()),
             repeat_recent_item_D=_np(self.recent_item_D),
             repeat_recent_half_life_days=self.config.repeat_recent_half_life_days,
-            repeat_interest_weight=float(self.interest),
-            repeat_bias=float(self.bias),
-            repeat_activity_weight=float(self.activity),
+            repeat_interest_weight=float(self.interest.detach()),
+            repeat_bias=float(self.bias.detach()),
+            repeat_activity_weight=float(self.activity.detach()),
         )
 
 
@@ -265,7 +265,7 @@ def train_ranker(
 
 
 def start_tower(text_NV: F32, width: int) -> ItemTower:
-    """Return the tower that training starts from: the texts' principal components, made equally wide."""
+    """Return the tower to start from: the texts' principal components, brought nearer in size."""
     mean_V = text_NV.mean(axis=0)
     _, sizes, components = np.linalg.svd(text_NV - mean_V, full_matrices=False)
     kept = min(width, len(sizes))

@@ -49,7 +49,7 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Everything that can be chosen; the defaults train Complete Journey in two minutes on one core."""
+    """Everything that can be chosen; Complete Journey takes two minutes on one core."""
 
     # Of the ranker's examples.
     granularity: Granularity = Granularity.WEEK
