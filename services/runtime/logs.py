@@ -1,0 +1,74 @@
+"""Logs: one JSON object a line on standard output. Never a user's ids, texts or vectors."""
+
+import logging
+import sys
+import traceback
+from typing import Any, TextIO
+
+import structlog
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure_logs(level: str = "info", stream: "TextIO | None" = None) -> None:
+    """Send structlog's and the standard library's lines to `stream` (standard output) as JSON.
+
+    Call it once in `main.py`, after the settings are read.
+    """
+    out = stream or sys.stdout
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_messages,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _without_messages,
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
+
+
+def trace_of(error: BaseException) -> dict[str, Any]:
+    """Return an error's type and frames, its causes' too, for a log line.
+
+    The messages stay out: a KeyError's text is a user's id.
+    """
+    chain: list[str] = []
+    at: BaseException | None = error
+    while at is not None:
+        chain.append(type(at).__qualname__)
+        chain.extend(
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(at.__traceback__)
+        )
+        at = at.__cause__ or at.__context__
+    return {"error": type(error).__qualname__, "trace": chain}
+
+
+def _without_messages(_: Any, __: str, event: Any) -> Any:
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()[1]
+    elif isinstance(given, tuple):
+        given = given[1]
+    if isinstance(given, BaseException):
+        event.update(trace_of(given))
+    return event

@@ -1,0 +1,170 @@
+"""One gRPC server process: listening, TLS, health, reflection, metrics, and a drain on SIGTERM."""
+
+import asyncio
+import ipaddress
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.runtime.interceptors import CallInterceptor, Limits
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+from services.runtime.validation import shared_rules
+
+log = structlog.get_logger()
+
+Register = Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One gRPC service: its full name and what adds its handler to a server."""
+
+    # driftline.v1.InterestService
+    full_name: str
+    register: Register
+    # Request messages, to compile their rules at start.
+    request_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a started server listens."""
+
+    port: int
+    # 0 where metrics are off.
+    metrics_port: int
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, services: Sequence[Service], metrics: Metrics
+) -> AsyncIterator[Serving]:
+    """Serve until the end of the block, then refuse new calls and let those under way finish.
+
+    Raises:
+        SystemExit: the address is not safe or not free, or a TLS file is missing; the message
+            says what to do.
+    """
+    check_listening_is_safe(settings)
+    rules = shared_rules()
+    rules.warm(*(name for service in services for name in service.request_types))
+    limits = Limits(
+        max_concurrent_calls=settings.max_concurrent_calls,
+        default_deadline_s=settings.default_deadline_s,
+    )
+    interceptor = CallInterceptor(rules, limits, metrics)
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
+    for service in services:
+        service.register(server)
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    names = [service.full_name for service in services]
+    reflection.enable_server_reflection(
+        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+    )
+    port = _bind(server, settings)
+    async with AsyncExitStack() as stack:
+        metrics_port = stack.enter_context(metrics.serve(settings.host, settings.metrics_port))
+        await server.start()
+        for name in ("", *names):
+            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield Serving(port=port, metrics_port=metrics_port)
+        finally:
+            # Load balancers look at health first; then nothing new is taken.
+            await status.enter_graceful_shutdown()
+            await server.stop(settings.drain_s)
+
+
+async def serve_until_stopped(
+    settings: Settings, services: Sequence[Service], metrics: Metrics
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. See `announce` for where it listens."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+    async with serving(settings, services, metrics) as where:
+        announce(settings, where)
+        await stopped.wait()
+        log.info("draining", limit_s=settings.drain_s)
+    log.info("stopped")
+
+
+def announce(settings: Settings, where: Serving) -> None:
+    """Log the ports, and write them to `settings.port_file` in one atomic step."""
+    if settings.port_file:
+        staged = settings.port_file.with_name(f".{settings.port_file.name}.new")
+        staged.write_text(f"{where.port} {where.metrics_port}\n")
+        staged.replace(settings.port_file)
+    log.info("serving", host=settings.host, port=where.port, metrics_port=where.metrics_port)
+
+
+def check_listening_is_safe(settings: Settings) -> None:
+    """Refuse to listen in the clear where others can connect.
+
+    Raises:
+        SystemExit: outside loopback without TLS and without `insecure_listen`; or half of a pair.
+    """
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SystemExit("DRIFTLINE_TLS_CERT and DRIFTLINE_TLS_KEY: set both or neither")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise SystemExit("DRIFTLINE_TLS_CLIENT_CA: needs DRIFTLINE_TLS_CERT and DRIFTLINE_TLS_KEY")
+    if not (settings.tls_cert or settings.insecure_listen or is_loopback(settings.host)):
+        raise SystemExit(
+            f"DRIFTLINE_HOST: {settings.host} can be reached from other machines; "
+            "set DRIFTLINE_TLS_CERT and DRIFTLINE_TLS_KEY, "
+            "or DRIFTLINE_INSECURE_LISTEN=true where something in front encrypts"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can connect to a host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    limit = settings.max_message_mib << 20
+    return [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        # gRPC's default is to share, and two stray processes would then split the calls.
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+    ]
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
+    address = f"{host}:{settings.port}"
+    try:
+        if settings.tls_cert:
+            return server.add_secure_port(address, _credentials(settings))
+        return server.add_insecure_port(address)
+    except RuntimeError:
+        raise SystemExit(
+            f"DRIFTLINE_PORT: cannot listen on {address}; is another process there?"
+        ) from None
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials:
+    assert settings.tls_cert and settings.tls_key
+    try:
+        pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+        authority = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
+    except OSError as error:
+        raise SystemExit(f"DRIFTLINE_TLS_*: cannot read {error.filename}") from None
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=bool(authority))
