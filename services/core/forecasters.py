@@ -160,7 +160,7 @@ class LocalLevel:
         mean_UD = np.zeros((users, width))
         variance_UD = np.tile(stationary_D, (users, 1))
         active_U = np.maximum(batch.mask_UT.sum(axis=1), 1)
-        count_U = np.maximum(batch.count_UT.sum(axis=1) / active_U, 1.0)
+        count_U = np.maximum((batch.count_UT * batch.mask_UT).sum(axis=1) / active_U, 1.0)
         yield LevelState(mean_UD=mean_UD, variance_UD=variance_UD, count_U=count_U)
         for t in range(periods):
             mean_UD *= rho_D
