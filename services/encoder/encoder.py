@@ -1,0 +1,178 @@
+"""The encoder: what its RPCs do, on core types.
+
+Shape suffixes: N = items, D = width.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from services.core.dataset import BULK_DAY_EVENTS
+from services.core.errors import InvalidArgument, ItemNotFound, SpaceMismatch
+from services.core.pooling import F64, I64, PoolingConfig, event_weights, pool_periods
+from services.core.records import F32
+from services.core.schema import DEFAULT_TENANT
+from services.encoder.interests import InterestsConfig, InterestsRefresh, InterestsSummary
+from services.encoder.item_vectors import load_versions
+from services.encoder.items import ItemsRefresh, ItemsSummary
+from services.encoder.positions import fingerprints
+from services.encoder.stores import Encoders, EncoderStores
+from services.runtime.settings import Settings
+from services.store.ports import Catalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Vectors and what made them."""
+
+    # Unit norm.
+    vec_ND: F32
+    space_id: str
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Events of one user in one period; the arrays are of one length."""
+
+    item_ids: tuple[str, ...]
+    kinds: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+class Encoder:
+    """Encodes texts and histories, and refreshes the stores. Blocking; safe between threads."""
+
+    def __init__(self, stores: EncoderStores, settings: Settings) -> None:
+        self._stores = stores
+        self._settings = settings
+        self._encoders = Encoders(stores.load_encoder)
+        self._applied: set[tuple[str, str]] = set()
+        # A retry that comes while the call it repeats has not yet noticed its end waits for it.
+        self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
+
+    def encode_texts(self, texts: Sequence[str], tenant: str = DEFAULT_TENANT) -> Vectors:
+        """Return one vector a text, in the order given.
+
+        Raises:
+            NotReady: no model is live.
+        """
+        model = self._stores.models.model(tenant)
+        text_NB = self._encoders.get(model.backbone).encode(list(texts))
+        return Vectors(
+            vec_ND=model.tower.item_vectors(text_NB),
+            space_id=model.space_id,
+            model_version=model.model_version,
+        )
+
+    def encode_histories(
+        self, histories: Sequence[History], tenant: str = DEFAULT_TENANT
+    ) -> Vectors:
+        """Return one vector a history, in the order given; items are those of the live catalogue.
+
+        Raises:
+            NotReady: no model is live, or no catalogue is published.
+            ItemNotFound: an item is not in the catalogue.
+            InvalidArgument: a history's items cancel out.
+        """
+        model = self._stores.models.model(tenant)
+        catalogue = self._stores.catalogues.current(tenant, model.space_id)
+        return Vectors(
+            vec_ND=pool_histories(histories, catalogue, model.pooling),
+            space_id=model.space_id,
+            model_version=model.model_version,
+        )
+
+    def refresh_items(
+        self, tenant: str, *, is_full: bool, cancelled: Callable[[], bool]
+    ) -> ItemsSummary:
+        """Encode new item texts and publish the catalogue; see ItemsRefresh.run."""
+        model = self._stores.models.model(tenant)
+        self._apply(tenant, model.space_id)
+        refresh = ItemsRefresh(
+            stores=self._stores,
+            model=model,
+            encoder=lambda: self._encoders.get(model.backbone),
+            tenant=tenant,
+            now=self._settings.clock(),
+            bucket_count=self._settings.bucket_count,
+        )
+        with self._refreshing[tenant, "items"]:
+            return refresh.run(is_full=is_full, cancelled=cancelled)
+
+    def refresh_interests(
+        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+    ) -> InterestsSummary:
+        """Make and publish the interests of buckets; see InterestsRefresh.run."""
+        model = self._stores.models.model(tenant)
+        self._apply(tenant, model.space_id)
+        now = self._settings.clock()
+        items = self._stores.tables.read_items(tenant)
+        vec_of = self._stores.vectors.read(tenant, model.space_id)
+        versions = load_versions(items, vec_of, model.tower.width)
+        refresh = InterestsRefresh(
+            stores=self._stores,
+            model=model,
+            config=interests_config(self._settings),
+            tenant=tenant,
+            now=now,
+            versions=versions,
+            items=fingerprints(items, now, vec_of.keys()),
+        )
+        with self._refreshing[tenant, *sorted(buckets)]:
+            return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
+
+    def _apply(self, tenant: str, space_id: str) -> None:
+        if (tenant, space_id) not in self._applied:
+            self._stores.features.apply(tenant, space_id)
+            self._applied.add((tenant, space_id))
+
+
+def interests_config(settings: Settings) -> InterestsConfig:
+    """Return the part of the settings that decides interests."""
+    return InterestsConfig(
+        bucket_count=settings.bucket_count,
+        granularities=settings.granularities,
+        bulk_day_events=BULK_DAY_EVENTS,
+        publish_lag=timedelta(seconds=settings.publish_lag_s),
+        users_a_chunk=settings.refresh_chunk_users,
+    )
+
+
+def pool_histories(
+    histories: Sequence[History], catalogue: Catalogue, pooling: PoolingConfig
+) -> F32:
+    """Return one unit vector a history [N, D]; see core.pooling.pool_periods."""
+    row_of = {item_id: row for row, item_id in enumerate(catalogue.item_ids)}
+    item_ids = [item_id for history in histories for item_id in history.item_ids]
+    for item_id in item_ids:
+        if item_id not in row_of:
+            raise ItemNotFound(item_id)
+    user_E: I64 = np.repeat(np.arange(len(histories)), [len(h.item_ids) for h in histories])
+    kinds = np.array([kind for history in histories for kind in history.kinds], np.str_)
+    value_E: F64 = np.array([value for history in histories for value in history.values])
+    pooled = pool_periods(
+        user_E,
+        np.zeros_like(user_E),
+        np.array([row_of[item_id] for item_id in item_ids], np.int64),
+        event_weights(kinds, value_E, pooling),
+        catalogue.items_ND,
+        pooling,
+    )
+    if missing := sorted(set(range(len(histories))) - set(pooled.user_ix_P.tolist())):
+        raise InvalidArgument(f"histories[{missing[0]}]", "its items cancel out; add other events")
+    return pooled.vec_PD
+
+
+def require_space(wanted: str, actual: str) -> None:
+    """Refuse vectors of another space than the caller expects; empty means any.
+
+    Raises:
+        SpaceMismatch: they differ.
+    """
+    if wanted and wanted != actual:
+        raise SpaceMismatch(expected=wanted, actual=actual)

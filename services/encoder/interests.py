@@ -1,0 +1,208 @@
+"""Refreshes interests, store to store, bucket by bucket: events -> vectors -> Feast.
+
+Only users whom something concerns are made anew, each from their whole history, and only rows that
+differ from what is published are published. Online rows go first and offline rows last: offline
+rows are what a retry compares with, so a call that was cut anywhere is simply made again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from services.core.errors import Cancelled, InvalidArgument
+from services.core.interests import make_interests
+from services.core.item_versions import ItemVersions
+from services.core.model import Model
+from services.core.schema import USER_ID, Granularity, by_period_view, profile_view
+from services.encoder.positions import (
+    NO_VERSION_YET,
+    Position,
+    is_still,
+    position_after,
+    position_of,
+    recipe_of,
+    strictly_after,
+    users_to_make,
+)
+from services.encoder.publish import Publication, publish
+from services.encoder.rows import period_rows, rows_that_differ, users_with_gone_rows
+from services.encoder.stores import EncoderStores
+
+PROFILES = "profiles"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterestsConfig:
+    """What decides results, beside the model."""
+
+    bucket_count: int
+    granularities: tuple[Granularity, ...]
+    # More events of a user on a UTC day than this are a machine's.
+    bulk_day_events: int
+    # From a period's close to when a backfilled vector could have been known.
+    publish_lag: timedelta
+    # Users made and published at once; a cancelled call stops after at most this many.
+    users_a_chunk: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterestsSummary:
+    """What a refresh of interests did."""
+
+    # Users whose vectors changed.
+    user_count: int
+    # Rows of vectors published, all granularities together.
+    vector_count: int
+    # Buckets that had something to look at.
+    bucket_count: int
+    space_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bucket:
+    """What is read once for all chunks of a bucket."""
+
+    bucket: int
+    # Of the event table.
+    version: int
+    events: pl.DataFrame
+    # What is published: by granularity, and PROFILES.
+    held: dict[str, pl.DataFrame]
+
+
+@dataclass(slots=True, kw_only=True)
+class InterestsRefresh:
+    """One refresh of one tenant's interests."""
+
+    stores: EncoderStores
+    model: Model
+    config: InterestsConfig
+    tenant: str
+    # Event-time now.
+    now: datetime
+    # Item versions with vectors, and fingerprints of them.
+    versions: ItemVersions
+    items: dict[str, str]
+    _computed_time: datetime | None = field(default=None, init=False)
+
+    def run(
+        self, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+    ) -> InterestsSummary:
+        """Make and publish what changed in the buckets; none named means all.
+
+        Raises:
+            InvalidArgument: there is no such bucket.
+            Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
+        """
+        for position, bucket in enumerate(buckets):
+            if bucket >= self.config.bucket_count:
+                last = self.config.bucket_count - 1
+                raise InvalidArgument(f"buckets[{position}]", f"{bucket} is not in [0, {last}]")
+        users = vectors = done = 0
+        for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
+            made = self._bucket(bucket, is_full=is_full, cancelled=cancelled)
+            if made is not None:
+                users, vectors, done = users + made[0], vectors + made[1], done + 1
+        return InterestsSummary(
+            user_count=users, vector_count=vectors, bucket_count=done, space_id=self.model.space_id
+        )
+
+    def _bucket(
+        self, bucket: int, *, is_full: bool, cancelled: Callable[[], bool]
+    ) -> tuple[int, int] | None:
+        """Return users and vectors that changed; None where nothing could have."""
+        tables, tenant = self.stores.tables, self.tenant
+        name = f"interests_{self.model.space_id}_{bucket:04}"
+        recipe = recipe_of(self.model, self.config.granularities, self.config.bulk_day_events)
+        position: Position | None = position_of(tables.read_state(tenant, name))
+        if position is not None and (is_full or position.recipe != recipe):
+            position = None
+        since = position.version if position else NO_VERSION_YET
+        changed, version = tables.changed_users(tenant, bucket, since)
+        if position is not None and is_still(position, changed, self.items, self.now):
+            return None
+        events = tables.read_events(tenant, bucket)
+        users = users_to_make(events, changed, position, items=self.items, now=self.now)
+        work = _Bucket(bucket=bucket, version=version, events=events, held=self._held(bucket))
+        user_count = vector_count = 0
+        for start in range(0, len(users), self.config.users_a_chunk):
+            if cancelled():
+                raise Cancelled("refresh of interests")
+            counts = self._chunk(users[start : start + self.config.users_a_chunk], work)
+            user_count, vector_count = user_count + counts[0], vector_count + counts[1]
+        after = position_after(
+            events, version=version, items=self.items, recipe=recipe, now=self.now
+        )
+        tables.write_state(tenant, name, after.to_state())
+        return user_count, vector_count
+
+    def _held(self, bucket: int) -> dict[str, pl.DataFrame]:
+        """Return what is published of a bucket: vectors by granularity, and profiles."""
+        read, space_id = self.stores.features.read_offline, self.model.space_id
+        held: dict[str, pl.DataFrame] = {
+            granularity: read(self.tenant, by_period_view(granularity, space_id), bucket)
+            for granularity in self.config.granularities
+        }
+        return held | {PROFILES: read(self.tenant, profile_view(space_id), bucket)}
+
+    def _chunk(self, users: list[str], work: _Bucket) -> tuple[int, int]:
+        """Make and publish some users; returns users and vectors that changed."""
+        made = make_interests(
+            _of_users(work.events, users),
+            self.versions,
+            pooling=self.model.pooling,
+            granularities=self.config.granularities,
+            now=self.now,
+            bulk_day_events=self.config.bulk_day_events,
+        )
+        self._computed_time = computed_time = strictly_after(self._computed_time)
+        fresh = {
+            granularity: period_rows(
+                made,
+                granularity,
+                model_version=self.model.model_version,
+                now=self.now,
+                computed_time=computed_time,
+                publish_lag=self.config.publish_lag,
+            )
+            for granularity in self.config.granularities
+        }
+        held = {view: _of_users(rows, users) for view, rows in work.held.items()}
+        gone = self._take_back(fresh, held)
+        publication = Publication(
+            bucket=work.bucket,
+            version=work.version,
+            made=made,
+            fresh=fresh,
+            different={g: rows_that_differ(rows, held[g]) for g, rows in fresh.items()},
+            held_profiles=held[PROFILES],
+            item_ids=self.versions.item_ids,
+            computed_time=computed_time,
+        )
+        publish(self.stores.features, self.model, self.tenant, publication)
+        changed = [rows[USER_ID].to_list() for rows in publication.different.values()]
+        return len(gone.union(*changed)), sum(map(len, changed))
+
+    def _take_back(
+        self, fresh: dict[Granularity, pl.DataFrame], held: dict[str, pl.DataFrame]
+    ) -> set[str]:
+        """Erase users of whom a published period is no more; they count as never published.
+
+        The history is append-only: to take one row back is to take all, and publish the rest anew.
+        """
+        gone = {
+            user
+            for granularity, rows in fresh.items()
+            for user in users_with_gone_rows(rows, held[granularity])
+        }
+        if gone:
+            self.stores.features.erase(self.tenant, self.model.space_id, sorted(gone))
+            for view, rows in held.items():
+                held[view] = rows.filter(~pl.col(USER_ID).is_in(list(gone)))
+        return gone
+
+
+def _of_users(rows: pl.DataFrame, users: list[str]) -> pl.DataFrame:
+    return rows.filter(pl.col(USER_ID).is_in(users))

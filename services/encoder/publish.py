@@ -1,0 +1,87 @@
+"""Publishes what was made of some users to Feast: online rows first, offline vectors last.
+
+The offline vectors are what the next refresh compares with. Whatever was cut before they were
+written is done again then, and nothing that they tell of is missing online.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from services.core.interests import BucketInterests
+from services.core.model import Model
+from services.core.schema import (
+    COMPUTED_TIME,
+    KNOWN_TIME,
+    USER_ID,
+    Granularity,
+    by_period_view,
+    history_view,
+    interest_view,
+    profile_view,
+    rank_state_view,
+)
+from services.encoder.rows import part_name, profiles_that_differ, rank_state_records
+from services.store.frames import history_frame, newest_period_frame, rows_frame
+from services.store.ports import FeatureWriter
+from services.store.rows import features_of_profile, features_of_rank_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What was made of some users of a bucket, and what of it is new."""
+
+    bucket: int
+    # Of the event table; names the offline parts, together with their content.
+    version: int
+    made: BucketInterests
+    # Rows of interest_{g}_by_period: all of them, and those that are not published.
+    fresh: dict[Granularity, pl.DataFrame]
+    different: dict[Granularity, pl.DataFrame]
+    # Rows of user_profile that are published.
+    held_profiles: pl.DataFrame
+    # What the items of `made` are called.
+    item_ids: tuple[str, ...]
+    computed_time: datetime
+
+
+def publish(features: FeatureWriter, model: Model, tenant: str, new: Publication) -> None:
+    """Write what is new, made by `model`."""
+    online = _vector_rows(new, model.space_id)
+    profiles = _profile_rows(new, model)
+    for view, rows in (*online, _rank_state_rows(new, model), profiles):
+        if not rows.is_empty():
+            at = pl.lit(new.computed_time, rows.schema[COMPUTED_TIME]).alias(COMPUTED_TIME)
+            features.write_online(tenant, view, rows.with_columns(at).drop(KNOWN_TIME))
+    histories = [(view, rows) for view, rows in online if "_history__" in view]
+    vectors = [(by_period_view(g, model.space_id), rows) for g, rows in new.different.items()]
+    for view, rows in (*histories, profiles, *vectors):
+        if not rows.is_empty():
+            features.append_offline(tenant, view, new.bucket, part_name(new.version, rows), rows)
+
+
+def _vector_rows(new: Publication, space_id: str) -> list[tuple[str, pl.DataFrame]]:
+    """Return the newest vectors and the histories of users with a new row, by view."""
+    views = []
+    for granularity, rows in new.different.items():
+        users = rows[USER_ID].unique()
+        whole = new.fresh[granularity].filter(pl.col(USER_ID).is_in(users.implode()))
+        if len(whole):
+            views.append((interest_view(granularity, space_id), newest_period_frame(whole)))
+            views.append((history_view(granularity, space_id), history_frame(granularity, whole)))
+    return views
+
+
+def _rank_state_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:
+    view = rank_state_view(model.space_id)
+    users, states = rank_state_records(new.made, new.item_ids)
+    features = [features_of_rank_state(state, model.model_version) for state in states]
+    return view, rows_frame(view, users, features, computed_time=new.computed_time)
+
+
+def _profile_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:
+    view = profile_view(model.space_id)
+    features = [features_of_profile(profile, model.model_version) for profile in new.made.profiles]
+    rows = rows_frame(view, new.made.user_ids, features, computed_time=new.computed_time)
+    return view, profiles_that_differ(rows, new.held_profiles)

@@ -1,0 +1,100 @@
+"""What happens around every call that Ray Serve hands us: Serve has no interceptors for gRPC.
+
+A handler's method takes a request and returns a response or raises; here its request is checked,
+its error becomes a status with details, and the call is logged once. An error is answered by an
+empty message with a status set: raising would lose the details.
+"""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from services.core.errors import CoreError
+from services.runtime.errors import REQUEST_ID_KEY, failure_of
+from services.runtime.logs import trace_of
+from services.runtime.validation import Rules
+
+log = structlog.get_logger()
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Result = TypeVar("Result")
+
+
+class CallContext(Protocol):
+    """The part of Ray Serve's RayServegRPCContext that is used."""
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
+        """Return what the caller sent along."""
+        ...
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Set the status."""
+        ...
+
+    def set_details(self, details: str) -> None:
+        """Set the status's message."""
+        ...
+
+    def set_trailing_metadata(self, trailing_metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        """Set what goes along with the answer."""
+        ...
+
+
+async def answer(
+    method: Callable[[Request], Awaitable[Response]],
+    request: Request,
+    context: CallContext,
+    response_type: type[Response],
+    rules: Rules,
+) -> Response:
+    """Run one call of a handler; on failure return an empty response with the status set."""
+    name = request.DESCRIPTOR.name.removesuffix("Request")
+    request_id, code, started = _request_id(context), "OK", time.perf_counter()
+    try:
+        rules.check(request)
+        response = await method(request)
+        context.set_trailing_metadata([(REQUEST_ID_KEY, request_id)])
+        return response
+    except asyncio.CancelledError:
+        code = "CANCELLED"
+        raise
+    except Exception as error:
+        failure = failure_of(error, request_id)
+        code = failure.code.name
+        if not isinstance(error, CoreError):
+            log.error("call failed", method=name, request_id=request_id, **trace_of(error))
+        context.set_code(failure.code)
+        context.set_details(failure.message)
+        context.set_trailing_metadata(list(failure.trailing_metadata))
+        return response_type()
+    finally:
+        took = round(1e3 * (time.perf_counter() - started), 3)
+        log.info("rpc", method=name, code=code, duration_ms=took, request_id=request_id)
+
+
+async def run_cancellable(work: Callable[[Callable[[], bool]], Result]) -> Result:
+    """Run long work in a thread, and tell it when the caller went away or the deadline passed.
+
+    A deadline stops the call, not the thread: the work must ask the function it is given, between
+    chunks, whether it was cancelled.
+    """
+    flag = threading.Event()
+    try:
+        return await asyncio.to_thread(work, flag.is_set)
+    finally:
+        flag.set()
+
+
+def _request_id(context: CallContext) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and 0 < len(value) <= 64:
+            return value
+    return uuid.uuid4().hex
