@@ -1,0 +1,167 @@
+"""The forecaster: what its RPCs do, on core types.
+
+Shape suffixes: L = periods of one trajectory, D = width, U = trajectories, H = horizons.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from services.core.errors import InvalidArgument, SpaceMismatch
+from services.core.forecasters import Auto, ForecastBatch, load_forecaster
+from services.core.model import Model
+from services.core.periods import Period
+from services.core.pooling import I64
+from services.core.records import F32
+from services.core.schema import DEFAULT_TENANT, Granularity
+from services.core.trajectories import build_batch
+from services.forecaster.forecasts import ForecastsConfig, ForecastsRefresh, ForecastsSummary
+from services.runtime.settings import Settings
+from services.store.live_models import LiveModels
+from services.store.ports import EventTables, FeatureWriter
+
+# Periods from a trajectory's first to its last closed one, at most: gaps cost as vectors do.
+MAX_SPAN = 2000
+# How far from 1 the norm of a vector may be.
+NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One user's vectors, oldest first."""
+
+    space_id: str
+    # Ordinals, ascending.
+    period_L: I64
+    vec_LD: F32
+    count_L: I64
+    # Last closed period.
+    last: Period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasts:
+    """Forecasts of many trajectories and what made them."""
+
+    batch: ForecastBatch
+    # Each trajectory's last closed period.
+    made_at: tuple[Period, ...]
+    horizons: tuple[int, ...]
+    forecaster: str
+    model_version: str
+    space_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecasterStores:
+    """Everything outside that the forecaster touches."""
+
+    models: LiveModels
+    tables: EventTables
+    features: FeatureWriter
+
+
+class InterestForecaster:
+    """Forecasts trajectories, and refreshes the stores. Blocking; safe between threads."""
+
+    def __init__(self, stores: ForecasterStores, settings: Settings) -> None:
+        self._stores = stores
+        self._settings = settings
+        self._loaded: dict[tuple[str, Granularity], Auto] = {}
+        self._applied: set[tuple[str, str]] = set()
+        # A retry that comes while the call it repeats has not yet noticed its end waits for it.
+        self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
+
+    def forecast(
+        self,
+        trajectories: Sequence[Trajectory],
+        granularity: Granularity,
+        horizon_count: int,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Forecasts:
+        """Forecast 1 to `horizon_count` periods ahead.
+
+        Raises:
+            NotReady: no model is live.
+            SpaceMismatch: a trajectory is of another space.
+            InvalidArgument: a trajectory is malformed; names the field.
+        """
+        model = self._stores.models.model(tenant)
+        for position, trajectory in enumerate(trajectories):
+            if trajectory.space_id != model.space_id:
+                raise SpaceMismatch(expected=model.space_id, actual=trajectory.space_id)
+            check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")
+        forecaster = self._forecaster(model, granularity)
+        batch = build_batch(
+            [(t.period_L, t.vec_LD, t.count_L) for t in trajectories],
+            [t.last.ordinal for t in trajectories],
+        )
+        horizons = tuple(range(1, horizon_count + 1))
+        return Forecasts(
+            batch=forecaster.forecast(batch, horizons),
+            made_at=tuple(trajectory.last for trajectory in trajectories),
+            horizons=horizons,
+            forecaster=forecaster.name,
+            model_version=model.model_version,
+            space_id=model.space_id,
+        )
+
+    def refresh_forecasts(
+        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+    ) -> ForecastsSummary:
+        """Forecast and publish what changed in the buckets; see ForecastsRefresh.run."""
+        model = self._stores.models.model(tenant)
+        if (tenant, model.space_id) not in self._applied:
+            self._stores.features.apply(tenant, model.space_id)
+            self._applied.add((tenant, model.space_id))
+        granularities = self._settings.granularities
+        refresh = ForecastsRefresh(
+            features=self._stores.features,
+            tables=self._stores.tables,
+            model=model,
+            forecasters={each: self._forecaster(model, each) for each in granularities},
+            config=ForecastsConfig(
+                bucket_count=self._settings.bucket_count,
+                granularities=granularities,
+                publish_lag=timedelta(seconds=self._settings.publish_lag_s),
+                users_a_chunk=self._settings.refresh_chunk_users,
+            ),
+            tenant=tenant,
+            now=self._settings.clock(),
+        )
+        with self._refreshing[tenant, *sorted(buckets)]:
+            return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
+
+    def _forecaster(self, model: Model, granularity: Granularity) -> Auto:
+        key = (model.model_version, granularity)
+        if key not in self._loaded:
+            self._loaded[key] = load_forecaster(model, granularity)
+        return self._loaded[key]
+
+
+def check_trajectory(trajectory: Trajectory, width: int, field: str) -> None:
+    """Refuse a trajectory that cannot be forecast.
+
+    Raises:
+        InvalidArgument: names the field below `field`.
+    """
+    if trajectory.vec_LD.shape[1] != width:
+        problem = f"{trajectory.vec_LD.shape[1]} where the live model's vectors have {width}"
+        raise InvalidArgument(f"{field}.vectors.width", problem)
+    if not np.isfinite(trajectory.vec_LD).all():
+        raise InvalidArgument(f"{field}.vectors.values", "holds a NaN or an infinity")
+    norm_L = np.linalg.norm(trajectory.vec_LD, axis=1)
+    if (np.abs(norm_L - 1) > NORM_TOLERANCE).any():
+        raise InvalidArgument(f"{field}.vectors.values", "has a row that is not of unit norm")
+    if (np.diff(trajectory.period_L) <= 0).any():
+        raise InvalidArgument(f"{field}.periods", "must ascend, without repeats")
+    first = int(trajectory.period_L[0])
+    if trajectory.last.ordinal < first:
+        raise InvalidArgument(f"{field}.last_period", "lies before the first of the periods")
+    if trajectory.last.ordinal - first >= MAX_SPAN:
+        problem = f"reach back more than {MAX_SPAN} periods from the last one; leave the oldest out"
+        raise InvalidArgument(f"{field}.periods", problem)
