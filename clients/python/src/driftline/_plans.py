@@ -1,0 +1,172 @@
+"""What each method does, without saying how bytes travel.
+
+A plan is a generator: it yields calls, is sent replies (or thrown the call's error) and returns the
+method's result. The blocking client, the asyncio client and the fakes run the same plans, so
+splitting, paging and joining exist once.
+"""
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from . import _replies, _requests
+from . import types as t
+from ._requests import AsOfLike
+from .errors import DriftlineError
+from .options import Deadlines
+
+_T = TypeVar("_T")
+_Write: TypeAlias = "Generator[Call, Any, t.WriteResult]"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call on the wire."""
+
+    # Like `Interest` of `driftline.v1.InterestService`.
+    service: str
+    method: str
+    request: Message
+    # Which of `Deadlines` holds: read, write or history.
+    deadline: str = "read"
+
+    @property
+    def name(self) -> str:
+        """Full name, like driftline.v1.InterestService/GetInterest."""
+        return f"driftline.v1.{self.service}Service/{self.method}"
+
+    def seconds(self, deadlines: Deadlines) -> float:
+        """Return how long this call may take by default."""
+        return float(getattr(deadlines, f"{self.deadline}_s"))
+
+
+# A protobuf reply goes in; its type depends on the call that was yielded.
+Plan: TypeAlias = Generator[Call, Any, _T]
+
+
+def record_events(events: Iterable[t.Event]) -> Plan[t.WriteResult]:
+    return _write("RecordEvents", _requests.record_events(events))
+
+
+def upsert_items(items: Iterable[t.Item]) -> Plan[t.WriteResult]:
+    return _write("UpsertItems", _requests.upsert_items(items))
+
+
+def _write(method: str, requests: Iterable[Message]) -> Plan[t.WriteResult]:
+    done = t.WriteResult(count=0, ingest_time=None)
+    for request in requests:
+        try:
+            reply = yield Call("Event", method, request, "write")
+        except DriftlineError as error:
+            error.committed_count = done.count
+            raise
+        done = _replies.written(reply, done)
+    return done
+
+
+def get_interest(
+    user_id: str, granularity: t.Granularity | str, period: str, as_of: AsOfLike
+) -> Plan[t.Interest]:
+    request = _requests.get_interest(user_id, granularity, period, as_of)
+    reply = yield Call("Interest", "GetInterest", request, _read(as_of, bool(period)))
+    return _replies.interest(user_id, reply)
+
+
+def get_interests(
+    user_ids: Iterable[str], granularity: t.Granularity | str
+) -> Plan[t.InterestBatch]:
+    replies = []
+    for request in _requests.get_interests(user_ids, granularity):
+        replies.append((yield Call("Interest", "BatchGetInterests", request)))
+    return _replies.interests(replies)
+
+
+def get_trajectory(
+    user_id: str, granularity: t.Granularity | str, limit: int | None, as_of: AsOfLike
+) -> Plan[t.Trajectory]:
+    pages: list[Any] = []
+    received, token = 0, ""
+    deadline = _read(as_of, limit is None or limit > 0)
+    while not pages or (token and (limit is None or received < limit)):
+        # A negative limit goes to the server as it is, to be refused there.
+        size = (
+            limit
+            if limit is not None and limit <= 0
+            else _requests.next_page_size(limit, received, _requests.MAX_PERIODS)
+        )
+        request = _requests.get_trajectory(user_id, granularity, size, token, as_of)
+        page = yield Call("Interest", "GetTrajectory", request, deadline)
+        pages.append(page)
+        received += len(page.interests)
+        token = page.next_page_token
+    return _replies.trajectory(user_id, granularity, pages, limit)
+
+
+def get_forecast(
+    user_id: str, granularity: t.Granularity | str, period: str, as_of: AsOfLike
+) -> Plan[t.Forecast]:
+    request = _requests.get_forecast(user_id, granularity, period, as_of)
+    reply = yield Call("Interest", "GetForecast", request, _read(as_of))
+    return _replies.forecast(user_id, granularity, reply)
+
+
+def recommend(
+    user_id: str,
+    page_size: int,
+    *,
+    consumed: t.ConsumedPolicy | str,
+    categories: Iterable[str],
+    excluded_item_ids: Iterable[str],
+    as_of: AsOfLike,
+) -> Plan[t.RankedItems]:
+    request = _requests.recommend(
+        user_id,
+        page_size,
+        consumed=consumed,
+        categories=categories,
+        excluded_item_ids=excluded_item_ids,
+        as_of=as_of,
+    )
+    reply = yield Call("Recommendation", "RecommendItems", request, _read(as_of))
+    return _replies.ranked_items(reply)
+
+
+def similar_items(item_id: str, page_size: int) -> Plan[t.RankedItems]:
+    request = _requests.similar_items(item_id, page_size)
+    reply = yield Call("Recommendation", "FindSimilarItems", request)
+    return _replies.ranked_items(reply)
+
+
+def get_profile(user_id: str, page_size: int, as_of: AsOfLike) -> Plan[t.Profile]:
+    request = _requests.get_profile(user_id, page_size, as_of)
+    reply = yield Call("Profile", "GetProfile", request, _read(as_of))
+    return _replies.profile(user_id, reply)
+
+
+def erase_user(user_id: str) -> Plan[t.Erasure]:
+    request = _requests.erase_user(user_id)
+    reply = yield Call("Privacy", "EraseUser", request, "write")
+    return _replies.erasure(reply)
+
+
+def list_models(limit: int | None) -> Plan[tuple[t.Model, ...]]:
+    pages: list[Any] = []
+    received, token = 0, ""
+    while not pages or (token and (limit is None or received < limit)):
+        size = (
+            limit
+            if limit is not None and limit <= 0
+            else _requests.next_page_size(limit, received, _requests.MAX_MODELS)
+        )
+        page = yield Call("Model", "ListModels", _requests.list_models(size, token))
+        pages.append(page)
+        received += len(page.models)
+        token = page.next_page_token
+    found = _replies.models(pages)
+    return found[:limit] if limit else found
+
+
+def _read(as_of: AsOfLike, reaches_back: bool = False) -> str:
+    return "history" if as_of is not None or reaches_back else "read"

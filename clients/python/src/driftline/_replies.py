@@ -1,0 +1,240 @@
+"""From reply messages to the dataclasses of `types.py`: the only place that reads replies."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from . import types as t
+from .errors import SpaceMismatchError
+from .v1 import (
+    event_service_pb2,
+    interest_service_pb2,
+    model_service_pb2,
+    privacy_service_pb2,
+    profile_service_pb2,
+    recommendation_service_pb2,
+    vector_pb2,
+)
+from .vectors import Vector, values_from_bytes
+
+RankedReply: TypeAlias = (
+    recommendation_service_pb2.RecommendItemsResponse
+    | recommendation_service_pb2.FindSimilarItemsResponse
+)
+
+_GRANULARITY = {
+    vector_pb2.GRANULARITY_DAY: t.Granularity.DAY,
+    vector_pb2.GRANULARITY_MONTH: t.Granularity.MONTH,
+}
+_STAGE = {
+    model_service_pb2.MODEL_STAGE_CANDIDATE: t.ModelStage.CANDIDATE,
+    model_service_pb2.MODEL_STAGE_LIVE: t.ModelStage.LIVE,
+    model_service_pb2.MODEL_STAGE_PREVIOUS: t.ModelStage.PREVIOUS,
+}
+
+
+def written(
+    reply: event_service_pb2.RecordEventsResponse | event_service_pb2.UpsertItemsResponse,
+    before: t.WriteResult,
+) -> t.WriteResult:
+    """Return what this part of a write and the parts before it stored."""
+    if isinstance(reply, event_service_pb2.RecordEventsResponse):
+        count = reply.event_count
+    else:
+        count = reply.item_count
+    return t.WriteResult(count=before.count + count, ingest_time=instant(reply, "ingest_time"))
+
+
+def interest(user_id: str, reply: interest_service_pb2.GetInterestResponse) -> t.Interest:
+    return t.Interest(
+        **_period_fields(reply.interest), user_id=user_id, basis=basis_from_pb(reply.basis)
+    )
+
+
+def interests(
+    replies: Sequence[interest_service_pb2.BatchGetInterestsResponse],
+) -> t.InterestBatch:
+    """Join the parts of a batch.
+
+    Raises:
+        SpaceMismatchError: the live model changed between two calls.
+    """
+    return t.InterestBatch(
+        interests={
+            one.user_id: period_vector(one.interest) for part in replies for one in part.interests
+        },
+        missing_user_ids=tuple(u for part in replies for u in part.missing_user_ids),
+        basis=merge([basis_from_pb(part.basis) for part in replies]) if replies else None,
+    )
+
+
+def trajectory(
+    user_id: str,
+    granularity: t.Granularity | str,
+    replies: Sequence[interest_service_pb2.GetTrajectoryResponse],
+    limit: int | None,
+) -> t.Trajectory:
+    """Join pages, newest page first, into one trajectory, oldest period first.
+
+    Raises:
+        SpaceMismatchError: the live model changed between two pages.
+    """
+    vectors = [period_vector(one) for page in reversed(replies) for one in page.interests]
+    return t.Trajectory(
+        user_id=user_id,
+        granularity=t.Granularity(granularity),
+        interests=tuple(vectors[-limit:] if limit else vectors),
+        basis=merge([basis_from_pb(page.basis) for page in replies]),
+    )
+
+
+def forecast(
+    user_id: str,
+    granularity: t.Granularity | str,
+    reply: interest_service_pb2.GetForecastResponse,
+) -> t.Forecast:
+    return t.Forecast(
+        user_id=user_id,
+        granularity=t.Granularity(granularity),
+        steps=tuple(
+            t.ForecastStep(
+                period=one.period,
+                horizon=one.horizon,
+                mean=_vector(one.mean),
+                scale=values_from_bytes(one.scale_values),
+            )
+            for one in reply.forecasts
+        ),
+        forecaster=reply.forecaster,
+        made_time=instant(reply, "made_time"),
+        basis=basis_from_pb(reply.basis),
+    )
+
+
+def ranked_items(
+    reply: RankedReply,
+) -> t.RankedItems:
+    return t.RankedItems(
+        items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+    )
+
+
+def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Profile:
+    return t.Profile(
+        user_id=user_id,
+        interests=tuple(
+            t.NamedInterest(label=one.label, share=one.share, recent_share=one.recent_share)
+            for one in reply.interests
+        ),
+        event_count=reply.event_count,
+        first_event_time=instant(reply, "first_event_time"),
+        last_event_time=instant(reply, "last_event_time"),
+        is_suspected_bot=reply.is_suspected_bot,
+        basis=basis_from_pb(reply.basis),
+    )
+
+
+def erasure(reply: privacy_service_pb2.EraseUserResponse) -> t.Erasure:
+    return t.Erasure(erasure_id=reply.erasure_id, requested_time=instant(reply, "requested_time"))
+
+
+def models(pages: Iterable[model_service_pb2.ListModelsResponse]) -> tuple[t.Model, ...]:
+    return tuple(_model(one) for page in pages for one in page.models)
+
+
+def basis_from_pb(basis: vector_pb2.AnswerBasis) -> t.Basis:
+    personal = basis.kind == vector_pb2.BASIS_KIND_PERSONAL
+    return t.Basis(
+        kind=t.BasisKind.PERSONAL if personal else t.BasisKind.FALLBACK,
+        as_of_event_time=instant(basis, "as_of_event_time"),
+        as_of_ingest_time=instant(basis, "as_of_ingest_time"),
+        model_version=basis.model_version,
+        space_id=basis.space_id,
+        is_stale=basis.is_stale,
+        input_age=basis.input_age.ToTimedelta() if basis.HasField("input_age") else None,
+    )
+
+
+def merge(bases: Sequence[t.Basis]) -> t.Basis:
+    """Return what an answer of several calls rests on: the weakest of each promise."""
+    merged = bases[0]
+    for other in bases[1:]:
+        if merged.space_id and other.space_id and merged.space_id != other.space_id:
+            raise SpaceMismatchError(
+                "the live model changed between two parts of this call; call again",
+                expected_space_id=merged.space_id,
+                actual_space_id=other.space_id,
+            )
+        fallback = merged.is_fallback or other.is_fallback
+        merged = replace(
+            merged,
+            kind=t.BasisKind.FALLBACK if fallback else t.BasisKind.PERSONAL,
+            as_of_event_time=_least(merged.as_of_event_time, other.as_of_event_time),
+            as_of_ingest_time=_least(merged.as_of_ingest_time, other.as_of_ingest_time),
+            space_id=merged.space_id or other.space_id,
+            model_version=merged.model_version or other.model_version,
+            is_stale=merged.is_stale or other.is_stale,
+        )
+    return merged
+
+
+def period_vector(message: vector_pb2.InterestVector) -> t.PeriodVector:
+    return t.PeriodVector(**_period_fields(message))
+
+
+def instant(message: Any, field: str) -> datetime | None:
+    """Return a timestamp field as an aware UTC datetime; None where it is unset."""
+    if not message.HasField(field):
+        return None
+    stamp: Timestamp = getattr(message, field)
+    return stamp.ToDatetime(tzinfo=timezone.utc)
+
+
+def _period_fields(message: vector_pb2.InterestVector) -> dict[str, Any]:
+    return {
+        "vector": _vector(message.vector),
+        "granularity": _GRANULARITY.get(message.granularity, t.Granularity.WEEK),
+        "period": message.period,
+        "period_start": instant(message, "period_start_time"),
+        "period_end": instant(message, "period_end_time"),
+        "event_count": message.event_count,
+        "computed_time": instant(message, "computed_time"),
+    }
+
+
+def _vector(message: vector_pb2.Vector) -> Vector:
+    return Vector.from_bytes(message.space_id, message.values)
+
+
+def _scored_item(message: recommendation_service_pb2.ScoredItem) -> t.ScoredItem:
+    parts = message.parts
+    return t.ScoredItem(
+        item_id=message.item_id,
+        title=message.title,
+        categories=tuple(message.categories),
+        score=message.score,
+        parts=t.ScoreParts(
+            interest=parts.interest, popularity=parts.popularity, repeat=parts.repeat
+        )
+        if message.HasField("parts")
+        else None,
+    )
+
+
+def _model(message: model_service_pb2.Model) -> t.Model:
+    return t.Model(
+        model_version=message.model_version,
+        space_id=message.space_id,
+        stage=_STAGE.get(message.stage, t.ModelStage.UNUSED),
+        trained_time=instant(message, "trained_time"),
+        data_sha256=message.data_sha256,
+        trained_until_time=instant(message, "trained_until_time"),
+        metrics={one.name: one.value for one in message.metrics},
+    )
+
+
+def _least(a: datetime | None, b: datetime | None) -> datetime | None:
+    return min(a, b) if a and b else a or b

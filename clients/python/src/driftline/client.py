@@ -1,0 +1,249 @@
+"""The blocking client."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from . import _plans
+from . import types as t
+from ._failures import error_from_rpc
+from ._plans import Call, Plan
+from ._requests import AsOfLike
+from ._stubs import Stubs
+from .errors import DriftlineError
+from .options import ClientOptions, open_channel
+
+_T = TypeVar("_T")
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+
+class Client:
+    """Calls a Driftline gateway; blocking, safe between threads, one per process is enough.
+
+    Every method takes `timeout_s`, the longest each of its calls may take with its retries (see
+    `Deadlines` for the defaults), and raises a `DriftlineError`. `as_of` is an aware datetime (only
+    events before it count) or an `AsOf`. Enum arguments may be given as their values, like "week".
+
+        with Client("127.0.0.1:50051") as client:
+            week = client.get_interest("42")
+    """
+
+    def __init__(self, target: str = DEFAULT_TARGET, options: ClientOptions | None = None) -> None:
+        """Prepare a connection to `host:port`; it is made at the first call.
+
+        Raises:
+            ValueError: the options do not fit together.
+        """
+        self._options = options or ClientOptions()
+        self._channel = open_channel(target, self._options)
+        self._stubs = Stubs(self._channel)
+
+    def record_events(
+        self, events: Iterable[t.Event], *, timeout_s: float | None = None
+    ) -> t.WriteResult:
+        """Store what users did; an answer means it is committed.
+
+        Lists above 1,000 go in several calls, each stored whole or not at all. Sending the same
+        `Event` objects again, after any failure, stores them once.
+
+        Raises:
+            InvalidArgumentError: `field` names what is wrong, like `events[3].item_id`, counted
+                within the call that failed; `committed_count` says how many earlier calls stored.
+            EventConflictError: one id comes twice with different content.
+            OverloadedError, UnavailableError, DeadlineError: send the same objects again later.
+        """
+        return self._run(_plans.record_events(events), timeout_s)
+
+    def upsert_items(
+        self, items: Iterable[t.Item], *, timeout_s: float | None = None
+    ) -> t.WriteResult:
+        """Add items or new versions of them; they can be found after the next refresh.
+
+        Splits and raises like `record_events`.
+        """
+        return self._run(_plans.upsert_items(items), timeout_s)
+
+    def get_interest(
+        self,
+        user_id: str,
+        *,
+        granularity: t.Granularity | str = t.Granularity.WEEK,
+        period: str = "",
+        as_of: AsOfLike = None,
+        timeout_s: float | None = None,
+    ) -> t.Interest:
+        """Return a user's newest interest vector, or that of one period like "2026-W48".
+
+        Raises:
+            UserNotFoundError: there is none.
+            InvalidArgumentError: `period` is not a name of the granularity.
+        """
+        return self._run(_plans.get_interest(user_id, granularity, period, as_of), timeout_s)
+
+    def get_interests(
+        self,
+        user_ids: Iterable[str],
+        *,
+        granularity: t.Granularity | str = t.Granularity.WEEK,
+        timeout_s: float | None = None,
+    ) -> t.InterestBatch:
+        """Return the newest interest vectors of many users, 500 in a call.
+
+        Users without one are listed, not an error.
+        """
+        return self._run(_plans.get_interests(user_ids, granularity), timeout_s)
+
+    def get_trajectory(
+        self,
+        user_id: str,
+        *,
+        granularity: t.Granularity | str = t.Granularity.WEEK,
+        limit: int | None = 0,
+        as_of: AsOfLike = None,
+        timeout_s: float | None = None,
+    ) -> t.Trajectory:
+        """Return a user's vectors by period, oldest first.
+
+        Args:
+            user_id: whose.
+            granularity: length of the periods.
+            limit: how many periods, the newest ones. 0 means what is kept at hand (28 days, 26
+                weeks or 24 months); None means all there are. More than that is read from offline
+                history, page by page, and takes longer.
+            as_of: instant to answer for.
+            timeout_s: for each page.
+
+        Raises:
+            UserNotFoundError: the user has no vectors.
+        """
+        return self._run(_plans.get_trajectory(user_id, granularity, limit, as_of), timeout_s)
+
+    def get_forecast(
+        self,
+        user_id: str,
+        *,
+        granularity: t.Granularity | str = t.Granularity.WEEK,
+        period: str = "",
+        as_of: AsOfLike = None,
+        timeout_s: float | None = None,
+    ) -> t.Forecast:
+        """Return where a user's interest is expected to be, with uncertainty, nearest period first.
+
+        `period` asks for one future period; empty means every horizon that is stored.
+
+        Raises:
+            UserNotFoundError: no forecast was made for the user.
+        """
+        return self._run(_plans.get_forecast(user_id, granularity, period, as_of), timeout_s)
+
+    def recommend(
+        self,
+        user_id: str,
+        *,
+        page_size: int = 20,
+        consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
+        categories: Iterable[str] = (),
+        excluded_item_ids: Iterable[str] = (),
+        as_of: AsOfLike = None,
+        timeout_s: float | None = None,
+    ) -> t.RankedItems:
+        """Return the best items for a user, best first, with the parts of each score.
+
+        A user of whom nothing is known gets popular items: `basis.is_fallback`.
+
+        Args:
+            user_id: for whom.
+            page_size: how many at most, in [0, 200]; 0 means 20.
+            consumed: what to do with items the user already had.
+            categories: only items with one of these; empty means all. At most 64.
+            excluded_item_ids: never these. At most 1,000.
+            as_of: instant to answer for.
+            timeout_s: for the call.
+
+        Raises:
+            NotReadyError: no index was published yet.
+        """
+        plan = _plans.recommend(
+            user_id,
+            page_size,
+            consumed=consumed,
+            categories=categories,
+            excluded_item_ids=excluded_item_ids,
+            as_of=as_of,
+        )
+        return self._run(plan, timeout_s)
+
+    def similar_items(
+        self, item_id: str, *, page_size: int = 20, timeout_s: float | None = None
+    ) -> t.RankedItems:
+        """Return the items nearest to one, nearest first, itself left out; scores are cosines.
+
+        Raises:
+            ItemNotFoundError: the item is not in the catalogue.
+        """
+        return self._run(_plans.similar_items(item_id, page_size), timeout_s)
+
+    def get_profile(
+        self,
+        user_id: str,
+        *,
+        page_size: int = 10,
+        as_of: AsOfLike = None,
+        timeout_s: float | None = None,
+    ) -> t.Profile:
+        """Return a user's portrait: named interests, strongest first, and what it was made from.
+
+        Raises:
+            UserNotFoundError: nothing is known of the user.
+        """
+        return self._run(_plans.get_profile(user_id, page_size, as_of), timeout_s)
+
+    def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
+        """Erase a user; an answer means the request is committed. An unknown user is no error."""
+        return self._run(_plans.erase_user(user_id), timeout_s)
+
+    def list_models(
+        self, *, limit: int | None = None, timeout_s: float | None = None
+    ) -> tuple[t.Model, ...]:
+        """Return the models in the registry, newest first; `limit` None means all."""
+        return self._run(_plans.list_models(limit), timeout_s)
+
+    def close(self) -> None:
+        """Hang up; calls under way are cancelled. The client cannot be used afterwards."""
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, plan: Plan[_T], timeout_s: float | None) -> _T:
+        try:
+            call = next(plan)
+            while True:
+                try:
+                    reply = self._send(call, timeout_s)
+                except DriftlineError as error:
+                    call = plan.throw(error)
+                else:
+                    call = plan.send(reply)
+        except StopIteration as done:
+            result: _T = done.value
+            return result
+
+    def _send(self, call: Call, timeout_s: float | None) -> Any:
+        seconds = call.seconds(self._options.deadlines) if timeout_s is None else timeout_s
+        try:
+            return self._stubs.method(call)(
+                call.request, timeout=seconds, metadata=self._options.call_metadata()
+            )
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure) from failure
