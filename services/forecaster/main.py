@@ -1,0 +1,79 @@
+"""The forecaster as a Ray Serve application, named in k8s/base/serve.yaml."""
+
+import sys
+from typing import Any
+
+from driftline.v1 import forecaster_service_pb2 as pb
+from ray import serve
+from ray.serve.grpc_util import RayServegRPCContext
+
+from services.forecaster.forecaster import ForecasterStores, InterestForecaster
+from services.forecaster.handler import ForecasterHandler
+from services.runtime.logs import configure_logs
+from services.runtime.serving import answer, replica_options
+from services.runtime.settings import Settings, load_settings
+from services.runtime.validation import shared_rules
+from services.store.features import FeastFeatures
+from services.store.layout import Layout
+from services.store.live_models import LiveModels
+from services.store.models import FolderRegistry
+from services.store.tables import DeltaTables
+
+
+class Forecasting:
+    """One replica."""
+
+    def __init__(self) -> None:
+        settings = load_settings()
+        # Serve takes sys.stdout for its own log file; Ray forwards the real one.
+        configure_logs(settings.log_level, sys.__stdout__)
+        self._handler = ForecasterHandler(InterestForecaster(open_stores(settings), settings))
+        self._rules = shared_rules()
+        self._rules.warm(
+            pb.ForecastInterestsRequest.DESCRIPTOR.full_name,
+            pb.RefreshForecastsRequest.DESCRIPTOR.full_name,
+        )
+
+    async def ForecastInterests(  # noqa: N802
+        self, request: pb.ForecastInterestsRequest, grpc_context: RayServegRPCContext
+    ) -> pb.ForecastInterestsResponse:
+        return await answer(
+            self._handler.ForecastInterests,
+            request,
+            grpc_context,
+            pb.ForecastInterestsResponse,
+            self._rules,
+        )
+
+    async def RefreshForecasts(  # noqa: N802
+        self, request: pb.RefreshForecastsRequest, grpc_context: RayServegRPCContext
+    ) -> pb.RefreshForecastsResponse:
+        return await answer(
+            self._handler.RefreshForecasts,
+            request,
+            grpc_context,
+            pb.RefreshForecastsResponse,
+            self._rules,
+        )
+
+
+def build(_: dict[str, str]) -> Any:
+    """Return the application. Replicas, CPUs and GPUs come from the settings."""
+    settings = load_settings()
+    options = replica_options(
+        replicas=settings.forecaster_replicas,
+        max_replicas=settings.forecaster_max_replicas,
+        num_cpus=settings.forecaster_num_cpus,
+        num_gpus=settings.forecaster_num_gpus,
+    )
+    return serve.deployment(name="Forecaster", **options)(Forecasting).bind()
+
+
+def open_stores(settings: Settings) -> ForecasterStores:
+    """Open the stores in the data folder."""
+    layout = Layout(settings.data_dir, settings.bucket_count)
+    return ForecasterStores(
+        models=LiveModels(FolderRegistry(layout)),
+        tables=DeltaTables(layout),
+        features=FeastFeatures(settings),
+    )
