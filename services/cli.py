@@ -37,7 +37,9 @@ def main() -> None:
 
 
 @app.command("import")
-def import_(files: Files, kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = "") -> None:
+def import_(
+    files: Files, kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = ""
+) -> None:
     """Take files of events (and the items they name) into the inbox.
 
     Columns are recognised by their usual names: user_id/user, item_id/item, event_time/ts/timestamp, kind/event,
@@ -73,7 +75,9 @@ def refresh(
         stores = open_stores(settings)
         if not follow:
             with progress() as on_progress:
-                summary = run_refresh(stores, compute, settings, is_full=full, on_progress=on_progress)
+                summary = run_refresh(
+                    stores, compute, settings, is_full=full, on_progress=on_progress
+                )
             print_figures("refreshed", summary)
             return
         follower = Follower(stores=stores, compute=compute, settings=settings)
@@ -92,22 +96,32 @@ def status() -> None:
 
 @app.command()
 def train(
-    until: Annotated[str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: now.")] = "",
+    until: Annotated[
+        str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: now.")
+    ] = "",
     promote: Annotated[bool, typer.Option(help="Make the model live at once.")] = True,
 ) -> None:
     """Train item tower, ranker and forecaster on the stored events, and add the model to the registry."""
     from services.training.command import train_from_store
 
     with progress() as on_progress:
-        info = train_from_store(load_settings(), until=until or None, promote=promote, on_progress=on_progress)
+        info = train_from_store(
+            load_settings(), until=until or None, promote=promote, on_progress=on_progress
+        )
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
 
 
 @app.command()
 def evaluate(
-    events: Annotated[Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,kind,text.")] = None,
-    complete_journey: Annotated[bool, typer.Option(help="Use the demo's data instead of a file.")] = False,
-    granularity: Annotated[Granularity, typer.Option(help="Length of a period.")] = Granularity.WEEK,
+    events: Annotated[
+        Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,kind,text.")
+    ] = None,
+    complete_journey: Annotated[
+        bool, typer.Option(help="Use the demo's data instead of a file.")
+    ] = False,
+    granularity: Annotated[
+        Granularity, typer.Option(help="Length of a period.")
+    ] = Granularity.WEEK,
     origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 8,
     horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
     out: Out = Path("build/eval"),
@@ -156,15 +170,21 @@ def up() -> None:
     from services.pipeline.stores import open_stores
 
     settings = load_settings()
-    open_stores(settings).models.live(DEFAULT_TENANT)  # fails with what to do before anything starts
+    open_stores(settings).models.live(
+        DEFAULT_TENANT
+    )  # fails with what to do before anything starts
     with console.status("starting Ray Serve and the gateway (about a minute)"):
         stack = local_stack(settings, settings.data_dir / "logs")
         running = stack.__enter__()
     try:
         with open_compute(running.settings, DEFAULT_TENANT) as compute:
-            follower = Follower(stores=open_stores(running.settings), compute=compute, settings=running.settings)
+            follower = Follower(
+                stores=open_stores(running.settings), compute=compute, settings=running.settings
+            )
             follower.start()
-            console.print(f"gateway on [bold]{running.gateway.target}[/], metrics on {running.gateway.metrics_url}")
+            console.print(
+                f"gateway on [bold]{running.gateway.target}[/], metrics on {running.gateway.metrics_url}"
+            )
             wait_for_stop("Ctrl-C stops")
             follower.stop()
     finally:
@@ -175,7 +195,9 @@ def up() -> None:
 @app.command()
 def demo(
     out: Out = Path("build/demo"),
-    keep: Annotated[bool, typer.Option(help="Leave the services up and say how to call them.")] = False,
+    keep: Annotated[
+        bool, typer.Option(help="Leave the services up and say how to call them.")
+    ] = False,
 ) -> None:
     """A year of real purchases through the whole path, ending in build/demo/report.html."""
     from services.demo.run import run_demo
@@ -186,7 +208,12 @@ def demo(
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar per stage; yields a callback of (stage, done, total)."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         tasks = {}
 
@@ -230,5 +257,3 @@ def wait_for_stop(message: str) -> None:
         signal.signal(number, lambda *_: stopped.set())
     console.print(message)
     stopped.wait()
-
-

@@ -75,13 +75,20 @@ class Cleaned:
     duplicates: int
 
 
-def clean_events(raw: pl.DataFrame, now: datetime, *, default_kind: Kind | None = None) -> Cleaned:
+def clean_events(
+    raw: pl.DataFrame,
+    now: datetime,
+    *,
+    default_kind: Kind | None = None,
+    is_id_required: bool = True,
+) -> Cleaned:
     """Parse and check every row by itself; duplicates are left in.
 
     Args:
-        raw: see the module; columns may have any type. A null `event_id` is rejected.
+        raw: see the module; columns may have any type.
         now: aware; later event times, by more than FUTURE_TOLERANCE, are rejected.
         default_kind: of rows that name none.
+        is_id_required: False leaves a blank `event_id` null; True rejects it.
     """
     ids = (EVENT_ID, USER_ID, ITEM_ID)
     parsed = raw.select(
@@ -95,7 +102,9 @@ def clean_events(raw: pl.DataFrame, now: datetime, *, default_kind: Kind | None 
         pl.col(SOURCE).cast(pl.String),
         pl.col(LINE).cast(pl.Int64),
     )
-    parsed = parsed.with_columns(_first_fault(now).alias(REASON)).drop("_said_kind", "_says_time")
+    parsed = parsed.with_columns(
+        _first_fault(now, is_id_required=is_id_required).alias(REASON)
+    ).drop("_said_kind", "_says_time")
     is_bad = parsed[REASON].is_not_null()
     return Cleaned(
         events=parsed.filter(~is_bad).drop(REASON),
@@ -173,13 +182,16 @@ def _content() -> pl.Expr:
     return pl.struct(USER_ID, ITEM_ID, KIND, VALUE, EVENT_TIME).hash()
 
 
-def _first_fault(now: datetime) -> pl.Expr:
+def _first_fault(now: datetime, *, is_id_required: bool) -> pl.Expr:
     """Say what is wrong with a parsed row; null where nothing is."""
-    faults = pl.coalesce(*(_id_fault(name) for name in (USER_ID, ITEM_ID, EVENT_ID)))
+    id_faults = [
+        *(_id_fault(name, is_required=True) for name in (USER_ID, ITEM_ID)),
+        _id_fault(EVENT_ID, is_required=is_id_required),
+    ]
     said_kind = pl.col("_said_kind")
     latest = (now + FUTURE_TOLERANCE).astimezone(UTC)
     return pl.coalesce(
-        faults,
+        *id_faults,
         _fault(pl.col(KIND).is_null() & said_kind.is_null(), "kind is missing"),
         _fault(
             pl.col(KIND).is_null(),
@@ -197,10 +209,10 @@ def _first_fault(now: datetime) -> pl.Expr:
     )
 
 
-def _id_fault(name: str) -> pl.Expr:
+def _id_fault(name: str, *, is_required: bool) -> pl.Expr:
     column = pl.col(name)
     return pl.coalesce(
-        _fault(column.is_null(), f"{name} is missing"),
+        _fault(column.is_null() & is_required, f"{name} is missing"),
         _fault(column.str.len_bytes() > ID_BYTES, f"{name} is longer than {ID_BYTES} bytes"),
         _fault(column.str.contains("\ufffd", literal=True), f"{name} is not valid UTF-8"),
     )

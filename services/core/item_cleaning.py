@@ -30,6 +30,8 @@ from services.core.schema import (
     USER_ID,
 )
 
+# As many whole words as fit in 80 characters.
+_TITLE_WORDS = r"^(.{1,80})(?:\s|$)"
 _ITEM = (ITEM_ID, TITLE, TEXT, CATEGORIES, UPDATED_TIME, INGEST_TIME)
 
 
@@ -44,7 +46,7 @@ class CleanedItems:
 
 
 def clean_items(raw: pl.DataFrame, now: datetime) -> CleanedItems:
-    """Check item rows; absent titles, texts and categories become empty ones.
+    """Check item rows; absent texts and categories become empty, an absent title the text's opening.
 
     A version may not come into force after now, nor, where the clock replays the past, after it was
     ingested.
@@ -55,6 +57,11 @@ def clean_items(raw: pl.DataFrame, now: datetime) -> CleanedItems:
         pl.col(TITLE).fill_null("").str.strip_chars(),
         pl.col(TEXT).fill_null("").str.strip_chars(),
         pl.col(CATEGORIES).fill_null([]).list.drop_nulls(),
+    )
+    # The encoder reads a text that begins with its title once, so this changes no vector.
+    opening = pl.coalesce(pl.col(TEXT).str.extract(_TITLE_WORDS), pl.col(TEXT).str.slice(0, 80))
+    rows = rows.with_columns(
+        pl.when(pl.col(TITLE) == "").then(opening).otherwise(TITLE).alias(TITLE)
     )
     latest = pl.max_horizontal(pl.lit(now.astimezone(UTC), TIME), INGEST_TIME) + FUTURE_TOLERANCE
     item = pl.col(ITEM_ID)

@@ -37,7 +37,9 @@ class Period:
     @property
     def start(self) -> datetime:
         """First instant, UTC."""
-        return datetime.combine(_first_day(self.granularity, self.ordinal), datetime.min.time(), UTC)
+        return datetime.combine(
+            _first_day(self.granularity, self.ordinal), datetime.min.time(), UTC
+        )
 
     @property
     def end(self) -> datetime:

@@ -36,6 +36,13 @@ class View:
     features: dict[str, FeatureType]
     # False: kept in the offline history only.
     is_online: bool = True
+    # The view whose offline rows this one shares; empty: it has rows of its own.
+    shares_history_of: str = ""
+
+    @property
+    def offline_folder(self) -> str:
+        """Folder of the view's offline parts."""
+        return self.shares_history_of or self.name
 
 
 _T = FeatureType
@@ -109,6 +116,8 @@ def views_of(space_id: str) -> dict[str, View]:
                 name=names.interest_view(granularity, space_id),
                 join_keys=user,
                 features=_PERIOD_VECTOR,
+                # A join on the user alone finds the newest vector known at each instant there.
+                shares_history_of=names.by_period_view(granularity, space_id),
             ),
             View(name=names.history_view(granularity, space_id), join_keys=user, features=_HISTORY),
             View(

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
-
 from driftline.v1 import (
     encoder_service_pb2,
     encoder_service_pb2_grpc,
     forecaster_service_pb2,
     forecaster_service_pb2_grpc,
 )
+
 from services.core.errors import Cancelled, CoreError, DependencyUnavailable, NotReady
 from services.runtime.settings import Settings
 

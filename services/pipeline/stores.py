@@ -15,4 +15,6 @@ def open_stores(settings: Settings) -> Stores:
         InvalidArgument: the store was made with another bucket count.
     """
     layout = Layout(settings.data_dir, settings.bucket_count)
-    return Stores(tables=DeltaTables(layout), features=FeastFeatures(settings), models=FolderRegistry(layout))
+    return Stores(
+        tables=DeltaTables(layout), features=FeastFeatures(settings), models=FolderRegistry(layout)
+    )

@@ -56,7 +56,8 @@ class Cluster:
     # HAProxy's Prometheus endpoint.
     metrics_url: str
     _process: "subprocess.Popen[bytes]"
-    _scratch: Path
+    # Gone after `stop`.
+    temp_dir: Path
     _is_stopped: bool = field(default=False, init=False)
 
     def request_counts(self) -> dict[str, int]:
@@ -80,7 +81,7 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Return the ids of the cluster's processes that run now, the child's included."""
-        return _marked(self._scratch)
+        return _marked(self.temp_dir)
 
     def stop(self) -> None:
         """Drain and stop everything; no process and no temporary file stays. Idempotent."""
@@ -94,8 +95,8 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _end(self._scratch)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        _end(self.temp_dir)
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
 
 
 def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
@@ -144,7 +145,7 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
         log=log,
         metrics_url=f"http://{host}:{metrics_port}/metrics",
         _process=process,
-        _scratch=scratch,
+        temp_dir=scratch,
     )
     try:
         _wait_until_answering(cluster, process)

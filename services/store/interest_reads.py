@@ -1,4 +1,4 @@
-"""The InterestReader port over one primitive: fetch rows of a view. Each store has its own fetch."""
+"""The InterestReader port over one primitive, fetching rows of a view; each store has its own."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

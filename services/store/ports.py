@@ -92,7 +92,9 @@ class FeatureWriter(Protocol):
         """Write rows of `user_id`, the view's features and `computed_time`, in chunks."""
         ...
 
-    def append_offline(self, tenant: str, view: str, bucket: int, part: str, rows: "pl.DataFrame") -> None:
+    def append_offline(
+        self, tenant: str, view: str, bucket: int, part: str, rows: "pl.DataFrame"
+    ) -> None:
         """Add one immutable Parquet part. The same `part` name again replaces it: a retry adds nothing twice."""
         ...
 

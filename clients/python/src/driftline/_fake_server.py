@@ -1,0 +1,352 @@
+"""A gateway in memory: takes the same calls as the real one, and answers or refuses alike.
+
+It stands behind `driftline.testing`; what it knows was put into it by a test.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from google.protobuf.message import Message
+
+from . import errors as e
+from ._fake_rules import check
+from ._periods import KEPT, period_bounds
+from ._plans import Call
+from ._requests import instant
+from .types import Granularity
+from .v1 import (
+    event_pb2,
+    event_service_pb2,
+    interest_service_pb2,
+    model_service_pb2,
+    privacy_service_pb2,
+    profile_service_pb2,
+    vector_pb2,
+)
+from .v1 import recommendation_service_pb2 as rec
+from .vectors import Vector, cosine
+
+_CLOCK_SKEW = timedelta(minutes=5)
+_GRANULARITIES = {
+    vector_pb2.GRANULARITY_DAY: Granularity.DAY,
+    vector_pb2.GRANULARITY_WEEK: Granularity.WEEK,
+    vector_pb2.GRANULARITY_MONTH: Granularity.MONTH,
+}
+
+
+@dataclass
+class StoredForecast:
+    """A user's forecast of one granularity."""
+
+    vectors: list[vector_pb2.ForecastVector]
+    forecaster: str
+    made_time: datetime
+
+
+@dataclass
+class Failure:
+    """An error to answer with."""
+
+    error: e.DriftlineError
+    times: int
+    # Empty: any method.
+    method: str
+
+
+@dataclass
+class FakeServer:
+    """What the fake gateway knows, and its answers."""
+
+    space_id: str
+    model_version: str
+    # None: the wall clock.
+    fixed_now: "datetime | None" = None
+    # By user and granularity, then by period.
+    interests: dict[tuple[str, Granularity], dict[str, vector_pb2.InterestVector]] = field(
+        default_factory=dict
+    )
+    forecasts: dict[tuple[str, Granularity], StoredForecast] = field(default_factory=dict)
+    profiles: dict[str, profile_service_pb2.GetProfileResponse] = field(default_factory=dict)
+    # In catalogue order.
+    items: dict[str, event_pb2.Item] = field(default_factory=dict)
+    item_vectors: dict[str, Vector] = field(default_factory=dict)
+    events: dict[str, event_pb2.Event] = field(default_factory=dict)
+    # Newest first.
+    models: list[model_service_pb2.Model] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    erasure_count: int = 0
+
+    def now(self) -> datetime:
+        """Return the instant that counts as now."""
+        return self.fixed_now or datetime.now(timezone.utc)
+
+    def answer(self, call: Call) -> Message:
+        """Answer a call, or raise what the real client would."""
+        self.calls.append(call)
+        for failure in self.failures:
+            if failure.times and failure.method in ("", call.method):
+                failure.times -= 1
+                raise failure.error
+        check(call, self.now())
+        handler: Callable[[Any], Message] = getattr(self, f"_{call.method}")
+        return handler(call.request)
+
+    def _RecordEvents(self, request: Any) -> Message:
+        latest = self.now() + _CLOCK_SKEW
+        seen: dict[str, event_pb2.Event] = {}
+        for i, event in enumerate(request.events):
+            if event.event_time.ToDatetime(tzinfo=timezone.utc) > latest:
+                raise _invalid(f"events[{i}].event_time", "lies in the future")
+            if seen.setdefault(event.event_id, event) != event:
+                raise e.EventConflictError(
+                    "this event id comes twice in the call with different content",
+                    code="ALREADY_EXISTS",
+                    reason="EVENT_CONFLICT",
+                    metadata={"event_id": event.event_id},
+                )
+        for event_id, event in seen.items():
+            self.events.setdefault(event_id, event)
+        return event_service_pb2.RecordEventsResponse(
+            event_count=len(request.events), ingest_time=instant(self.now(), "now")
+        )
+
+    def _UpsertItems(self, request: Any) -> Message:
+        for i, item in enumerate(request.items):
+            if item.updated_time.ToDatetime(tzinfo=timezone.utc) > self.now() + _CLOCK_SKEW:
+                raise _invalid(f"items[{i}].updated_time", "lies in the future")
+        for item in request.items:
+            self.items[item.item_id] = item
+        return event_service_pb2.UpsertItemsResponse(
+            item_count=len(request.items), ingest_time=instant(self.now(), "now")
+        )
+
+    def _GetInterest(self, request: Any) -> Message:
+        granularity = _granularity(request)
+        if request.period:
+            period_bounds(granularity, request.period)
+        known = self._known(request.user_id, granularity, request.as_of)
+        if request.period:
+            known = [one for one in known if one.period == request.period]
+        if not known:
+            raise _user_not_found(request.user_id, "interest vector")
+        return interest_service_pb2.GetInterestResponse(
+            interest=known[-1], basis=self._basis(known[-1], request.as_of)
+        )
+
+    def _BatchGetInterests(self, request: Any) -> Message:
+        reply = interest_service_pb2.BatchGetInterestsResponse(basis=self._basis())
+        for user_id in request.user_ids:
+            known = self._known(user_id, _granularity(request))
+            if known:
+                reply.interests.add(user_id=user_id, interest=known[-1])
+            else:
+                reply.missing_user_ids.append(user_id)
+        return reply
+
+    def _GetTrajectory(self, request: Any) -> Message:
+        granularity = _granularity(request)
+        known = self._known(request.user_id, granularity, request.as_of)
+        if not known:
+            raise _user_not_found(request.user_id, "interest vector")
+        # A token counts the newest periods that were delivered already.
+        end = len(known) - int(request.page_token or 0)
+        start = max(0, end - (request.page_size or KEPT[granularity]))
+        return interest_service_pb2.GetTrajectoryResponse(
+            interests=known[start:end],
+            next_page_token=str(len(known) - start) if start else "",
+            basis=self._basis(known[-1], request.as_of),
+        )
+
+    def _GetForecast(self, request: Any) -> Message:
+        granularity = _granularity(request)
+        if request.period:
+            period_bounds(granularity, request.period)
+        stored = self.forecasts.get((request.user_id, granularity))
+        if stored is None or stored.made_time > self._instants(request.as_of)[0]:
+            raise _user_not_found(request.user_id, "forecast")
+        vectors = [v for v in stored.vectors if request.period in ("", v.period)]
+        if not vectors:
+            raise _user_not_found(request.user_id, f"forecast of {request.period}")
+        return interest_service_pb2.GetForecastResponse(
+            forecasts=vectors,
+            forecaster=stored.forecaster,
+            made_time=instant(stored.made_time, "made_time"),
+            basis=self._basis(as_of=request.as_of),
+        )
+
+    def _RecommendItems(self, request: Any) -> Message:
+        if not self.items:
+            raise e.NotReadyError(
+                "no item index yet; upsert items",
+                code="UNAVAILABLE",
+                reason="NOT_READY",
+                metadata={"missing": "item index"},
+            )
+        had = [one.item_id for one in self.events.values() if one.user_id == request.user_id]
+        known = self._known(request.user_id, Granularity.WEEK)
+        allowed = (item for item in self.items.values() if _is_allowed(item, request, set(had)))
+        taste = _vector(known[-1].vector) if known else None
+        scored = [self._scored(item, taste, had) for item in allowed]
+        scored.sort(key=lambda one: -one.score)  # stable: equal scores keep catalogue order
+        return rec.RecommendItemsResponse(
+            items=scored[: request.page_size or 20],
+            basis=self._basis(known[-1] if known else None, personal=bool(known or had)),
+        )
+
+    def _FindSimilarItems(self, request: Any) -> Message:
+        here = self.item_vectors.get(request.item_id)
+        if here is None:
+            raise e.ItemNotFoundError(
+                "no such item; upsert it and run `driftline refresh`",
+                code="NOT_FOUND",
+                reason="ITEM_NOT_FOUND",
+                metadata={"item_id": request.item_id},
+            )
+        scored = [
+            _scored_item(self.items[item_id], cosine(here, vector))
+            for item_id, vector in self.item_vectors.items()
+            if item_id != request.item_id
+        ]
+        scored.sort(key=lambda one: -one.score)
+        return rec.FindSimilarItemsResponse(
+            items=scored[: request.page_size or 20], basis=self._basis()
+        )
+
+    def _GetProfile(self, request: Any) -> Message:
+        stored = self.profiles.get(request.user_id)
+        if stored is None:
+            raise _user_not_found(request.user_id, "portrait")
+        reply = profile_service_pb2.GetProfileResponse(basis=self._basis())
+        reply.MergeFrom(stored)
+        del reply.interests[request.page_size or 10 :]
+        return reply
+
+    def _EraseUser(self, request: Any) -> Message:
+        user_id = request.user_id
+        self.interests = {key: v for key, v in self.interests.items() if key[0] != user_id}
+        self.forecasts = {key: v for key, v in self.forecasts.items() if key[0] != user_id}
+        self.events = {key: v for key, v in self.events.items() if v.user_id != user_id}
+        self.profiles.pop(user_id, None)
+        self.erasure_count += 1
+        return privacy_service_pb2.EraseUserResponse(
+            erasure_id=f"fake-erasure-{self.erasure_count}",
+            requested_time=instant(self.now(), "now"),
+        )
+
+    def _ListModels(self, request: Any) -> Message:
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 20)
+        return model_service_pb2.ListModelsResponse(
+            models=self.models[start:end],
+            next_page_token=str(end) if end < len(self.models) else "",
+        )
+
+    def _known(
+        self, user_id: str, granularity: Granularity, as_of: Any = None
+    ) -> list[vector_pb2.InterestVector]:
+        """Return a user's vectors, oldest first, that an instant allows."""
+        event_time, ingest_time = self._instants(as_of)
+        stored = self.interests.get((user_id, granularity), {}).values()
+        is_past = bool(as_of and as_of.HasField("event_time"))
+        return sorted(
+            (
+                one
+                for one in stored
+                if _time(one.computed_time) <= ingest_time
+                and (not is_past or _time(one.period_end_time) <= event_time)
+            ),
+            key=lambda one: one.period_start_time.seconds,
+        )
+
+    def _instants(self, as_of: Any) -> tuple[datetime, datetime]:
+        given = as_of or vector_pb2.AsOf()
+        return (
+            _time(given.event_time) if given.HasField("event_time") else self.now(),
+            _time(given.ingest_time) if given.HasField("ingest_time") else self.now(),
+        )
+
+    def _basis(
+        self,
+        newest: "vector_pb2.InterestVector | None" = None,
+        as_of: Any = None,
+        *,
+        personal: bool = True,
+    ) -> vector_pb2.AnswerBasis:
+        event_time, ingest_time = self._instants(as_of)
+        basis = vector_pb2.AnswerBasis(
+            as_of_event_time=instant(event_time, "as_of"),
+            as_of_ingest_time=instant(ingest_time, "as_of"),
+            model_version=self.model_version,
+            space_id=self.space_id,
+            kind=vector_pb2.BASIS_KIND_PERSONAL if personal else vector_pb2.BASIS_KIND_FALLBACK,
+        )
+        if newest is not None:
+            age = event_time - _time(newest.period_end_time)
+            basis.input_age.FromTimedelta(max(timedelta(), age))
+        return basis
+
+    def _scored(self, item: event_pb2.Item, taste: "Vector | None", had: list[str]) -> Any:
+        vector = self.item_vectors.get(item.item_id)
+        parts = rec.ScoreParts(
+            interest=cosine(taste, vector) if taste and vector else 0.0,
+            popularity=_share(item.item_id, [one.item_id for one in self.events.values()]),
+            repeat=_share(item.item_id, had),
+        )
+        scored = _scored_item(item, parts.interest + parts.popularity + parts.repeat)
+        scored.parts.CopyFrom(parts)
+        return scored
+
+
+def _is_allowed(item: event_pb2.Item, request: Any, had: set[str]) -> bool:
+    policy = request.consumed_policy
+    return (
+        item.item_id not in request.excluded_item_ids
+        and (not request.categories or bool(set(item.categories) & set(request.categories)))
+        and not (policy == rec.CONSUMED_POLICY_DROP and item.item_id in had)
+        and not (policy == rec.CONSUMED_POLICY_ONLY and item.item_id not in had)
+    )
+
+
+def _scored_item(item: event_pb2.Item, score: float) -> rec.ScoredItem:
+    return rec.ScoredItem(
+        item_id=item.item_id, title=item.title, categories=item.categories, score=score
+    )
+
+
+def _share(item_id: str, item_ids: Iterable[str]) -> float:
+    all_ids = list(item_ids)
+    return all_ids.count(item_id) / len(all_ids) if all_ids else 0.0
+
+
+def _granularity(request: Any) -> Granularity:
+    return _GRANULARITIES.get(request.granularity, Granularity.WEEK)
+
+
+def _vector(message: vector_pb2.Vector) -> Vector:
+    return Vector.from_bytes(message.space_id, message.values)
+
+
+def _time(stamp: Any) -> datetime:
+    found: datetime = stamp.ToDatetime(tzinfo=timezone.utc)
+    return found
+
+
+def _invalid(field_path: str, problem: str) -> e.InvalidArgumentError:
+    return e.InvalidArgumentError(
+        f"{field_path}: {problem}",
+        field=field_path,
+        reason="INVALID_ARGUMENT",
+        metadata={"field": field_path},
+    )
+
+
+def _user_not_found(user_id: str, what: str) -> e.UserNotFoundError:
+    return e.UserNotFoundError(
+        f"no {what} for this user; record events and run `driftline refresh`",
+        code="NOT_FOUND",
+        reason="USER_NOT_FOUND",
+        metadata={"user_id": user_id},
+    )

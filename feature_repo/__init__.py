@@ -1,0 +1,1 @@
+"""Feast declarations: what other teams see. Names and types come from services/core."""

@@ -1,0 +1,114 @@
+"""The offline history as Parquet parts, one folder a view: written by publish, read by Feast and us."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from services.core import schema as names
+from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
+from services.core.schema import bucket_of
+from services.core.views import View, views_of
+from services.store.files import replacing
+from services.store.frames import columns_of, conform, newest_rows
+from services.store.layout import Layout
+
+_PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# Holds no rows: an empty glob would break every join that names the view.
+_SCHEMA_PART = "part-schema.parquet"
+
+
+def declare(layout: Layout, tenant: str, space_id: str) -> None:
+    """Write the zero-row part of every view of a space that lacks it."""
+    for view in views_of(space_id).values():
+        if view.shares_history_of:
+            continue
+        path = layout.offline_dir(tenant, view.name) / _SCHEMA_PART
+        if not path.exists():
+            _write(path, pl.DataFrame(schema=columns_of(view)))
+
+
+def append(
+    layout: Layout, tenant: str, view: View, bucket: int, part: str, rows: pl.DataFrame
+) -> None:
+    """Write one part, or replace it.
+
+    Raises:
+        InvalidArgument: rows lack columns, the bucket or part name is bad, or the view shares
+            another one's history. NotReady: the view was never applied.
+    """
+    if view.shares_history_of:
+        raise InvalidArgument(
+            "view", f"{view.name} is read from {view.shares_history_of}: append there"
+        )
+    if not 0 <= bucket < layout.bucket_count:
+        raise InvalidArgument("bucket", f"{bucket} is not in [0, {layout.bucket_count})")
+    if not _PART.fullmatch(part):
+        raise InvalidArgument("part", f"{part!r} must match {_PART.pattern}")
+    folder = _folder(layout, tenant, view)
+    _write(folder / f"part-b{bucket:04}-{part}.parquet", conform(view, rows))
+
+
+def read(
+    layout: Layout, tenant: str, view: View, bucket: int, user_id: str | None = None
+) -> pl.DataFrame:
+    """Return every row of a bucket, or of one user in it.
+
+    Raises:
+        NotReady: the view was never applied.
+    """
+    paths = _parts(_folder(layout, tenant, view), bucket)
+    if not paths:
+        return pl.DataFrame(schema=columns_of(view))
+    try:
+        rows = pl.scan_parquet(paths, glob=False)
+        if user_id is not None:
+            rows = rows.filter(pl.col(names.USER_ID) == user_id)
+        return rows.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DependencyUnavailable("offline history", f"cannot be read ({error})") from error
+
+
+def read_newest(layout: Layout, tenant: str, view: View, bucket: int) -> pl.DataFrame:
+    """Return the newest row of each user (and period, where the view has one) of a bucket."""
+    return newest_rows(view, read(layout, tenant, view, bucket))
+
+
+def erase(layout: Layout, tenant: str, space_id: str, user_ids: Sequence[str]) -> None:
+    """Rewrite the parts that hold any of the users without them."""
+    by_bucket: dict[int, list[str]] = {}
+    for user_id in user_ids:
+        by_bucket.setdefault(bucket_of(user_id, layout.bucket_count), []).append(user_id)
+    for view in views_of(space_id).values():
+        folder = layout.offline_dir(tenant, view.name)
+        if names.USER_ID not in view.join_keys or not folder.is_dir():
+            continue
+        for bucket, users in by_bucket.items():
+            for path in _parts(folder, bucket):
+                _erase_from(path, users)
+
+
+def _erase_from(path: Path, user_ids: list[str]) -> None:
+    held = pl.scan_parquet(path).select(pl.col(names.USER_ID).is_in(user_ids).any()).collect()
+    if held.item():
+        _write(path, pl.read_parquet(path).filter(~pl.col(names.USER_ID).is_in(user_ids)))
+
+
+def _folder(layout: Layout, tenant: str, view: View) -> Path:
+    folder = layout.offline_dir(tenant, view.offline_folder)
+    if not folder.is_dir():
+        raise NotReady(f"view {view.name}", "run `driftline refresh`")
+    return folder
+
+
+def _parts(folder: Path, bucket: int) -> list[Path]:
+    return sorted(folder.glob(f"part-b{bucket:04}-*.parquet"))
+
+
+def _write(path: Path, rows: pl.DataFrame) -> None:
+    try:
+        with replacing(path) as draft:
+            rows.write_parquet(draft)
+    except OSError as error:
+        raise DependencyUnavailable("offline history", f"cannot be written ({error})") from error

@@ -1,0 +1,143 @@
+import json
+import re
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from services.core.dataset import dataset_from_frame
+from services.core.errors import InvalidArgument
+from services.core.pooling import PoolingConfig, pool_rank_states
+from services.core.ranking import popularity_shares, score_items, top_items
+from services.core.schema import Granularity
+from services.evaluation.html import losses
+from tests.evaluation.conftest import evaluate
+from tests.planted import START, WordEncoder, planted_events
+
+METHODS = {
+    "driftline", "frozen_mean", "popularity", "frequency", "recency_frequency", "user_knn", "itemknn", "ease",
+}  # fmt: skip
+
+
+def test_the_report_has_the_agreed_keys(evaluated):
+    _, out = evaluated
+    report = json.loads((out / "report.json").read_text())
+    assert {"users", "items", "events", "sha256", "granularity"} <= set(report["dataset"])
+    assert report["dataset"]["users"] == 40
+    for part in ("all", "new", "warm"):
+        for horizon in ("h1", "h2"):
+            table = report["recommendation"][part][horizon]
+            assert set(table) == METHODS
+            for row in table.values():
+                for figure in ("recall_at_10", "ndcg_at_10"):
+                    low, high = row[f"{figure}_ci"]
+                    assert 0 <= low <= row[figure] <= high <= 1
+                assert 0 < row["coverage_at_10"] <= 1
+                assert row["users"] <= 40
+    assert set(report["forecast"]) == {"h1", "h2"}
+    assert set(report["forecast"]["h1"]) == {
+        "driftline", "persistence", "mean", "ema", "shrunk_ema", "local_level", "gru",
+    }  # fmt: skip
+    assert {"r2", "rmse", "mse", "cosine", "nll", "coverage_80", "coverage_95"} <= set(
+        report["forecast"]["h1"]["gru"]
+    )
+    assert {"encode", "train", "evaluate"} <= set(report["seconds"])
+
+
+def test_on_planted_topics_ours_beats_popularity_beyond_doubt(evaluated):
+    table = evaluated[0].report["recommendation"]["all"]["h1"]
+    low, _ = table["popularity"]["driftline_gain_ndcg_at_10_ci"]
+    assert low > 0.2
+    gain = table["driftline"]["ndcg_at_10"] - table["popularity"]["ndcg_at_10"]
+    assert table["popularity"]["driftline_gain_ndcg_at_10"] == pytest.approx(gain)
+
+
+def test_the_html_needs_nothing_else_and_shows_every_method(evaluated):
+    _, out = evaluated
+    page = (out / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!\#)""", page.replace("xlink:href", "href"))
+    assert page.count("<svg") == page.count("</svg>") >= 8
+    for method in METHODS:
+        assert f"<td>{method}</td>" in page
+
+
+def test_predictions_are_what_serving_one_user_gives(evaluated):
+    result, out = evaluated
+    model, predictions = result.model, pl.read_parquet(out / "predictions.parquet")
+    data = dataset_from_frame(planted_events(users=40, weeks=20), Granularity.WEEK, PoolingConfig())
+    at = predictions["as_of"][0]
+    assert at == START + timedelta(weeks=19)
+    past = data.before(at.timestamp())
+    items_ND = model.tower.item_vectors(WordEncoder().encode(data.texts))
+    stats = popularity_shares(
+        past.item_ix_E, past.time_E, at.timestamp(), data.item_count,
+        model.ranker.popularity_half_lives_days,
+    )  # fmt: skip
+    assert predictions["user_id"].n_unique() == 40
+    for (user_id,), rows in predictions.group_by("user_id"):
+        own = past.user_ix_E == data.user_ids.index(user_id)
+        states = pool_rank_states(
+            np.zeros(own.sum(), np.int64), past.time_E[own], past.item_ix_E[own],
+            past.item_ix_E[own], past.weight_E[own], items_ND, 1, model.pooling,
+        )  # fmt: skip
+        score_N = score_items(states, stats, items_ND, model.ranker, at.timestamp()).score_UN[0]
+        top = top_items(score_N, 10)
+        rows = rows.sort("rank")
+        assert [data.item_ids[i] for i in top] == rows["item_id"].to_list()
+        np.testing.assert_allclose(score_N[top], rows["score"].to_numpy(), atol=1e-4)
+
+
+def test_events_after_the_last_origin_change_no_prediction_and_no_model(evaluated, tmp_path):
+    result, out = evaluated
+    events = planted_events(users=40, weeks=20)
+    late = pl.col("event_time") >= START + timedelta(weeks=19)
+    item = pl.when(late).then(pl.lit("tea-00")).otherwise("item_id").alias("item_id")
+    other = evaluate(events.with_columns(item), tmp_path)
+    assert other.model.model_version == result.model.model_version
+    before, after = (pl.read_parquet(folder / "predictions.parquet") for folder in (out, tmp_path))
+    # An item that vanished from the file altogether shifts no other.
+    shared = before.join(after, on=["user_id", "item_id"], suffix="_after")
+    assert shared.height > 0.95 * before.height
+    np.testing.assert_allclose(shared["score"], shared["score_after"], atol=1e-5)
+
+
+def test_a_given_model_is_used_and_must_not_have_seen_the_test_block(evaluated, tmp_path):
+    result, _ = evaluated
+    events = planted_events(users=40, weeks=20)
+    again = evaluate(events, tmp_path, model=result.model)
+    assert (
+        again.report["recommendation"]["all"]["h1"]["driftline"]
+        == (result.report["recommendation"]["all"]["h1"]["driftline"])
+    )
+    with pytest.raises(InvalidArgument, match="saw events up to"):
+        evaluate(events, tmp_path, model=result.model, origins=6)
+
+
+def test_horizons_of_zero_are_refused(tmp_path):
+    with pytest.raises(InvalidArgument, match="horizons"):
+        evaluate(planted_events(), tmp_path, horizons=(0,))
+
+
+def test_losses_name_what_is_lost_and_what_is_not_proven():
+    def row(low, high):
+        return {"driftline_gain_ndcg_at_10_ci": [low, high]}
+
+    report = {
+        "recommendation": {
+            "all": {
+                "h1": {
+                    "driftline": {},
+                    "a": row(0.1, 0.2),
+                    "b": row(-0.1, 0.2),
+                    "c": row(-0.2, -0.1),
+                }
+            }
+        },
+        "forecast": {"h1": {"driftline": {"r2": 0.1}, "ema": {"r2": 0.2}, "mean": {"r2": 0.0}}},
+    }
+    said = losses(report)
+    assert len(said) == 3
+    assert "is not proven better than b" in said[0]
+    assert "loses to c" in said[1]
+    assert "ema has R² 0.2000, ours 0.1000" in said[2]
