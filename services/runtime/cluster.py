@@ -116,29 +116,15 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
             "serve_http_port": free_port(host, settings.serve_http_port),
         }
     )
-    scratch = _scratch_dir()
-    log = log_dir / "serve.log"
-    metrics_port, stats_port = free_port(host), free_port(host)
+    scratch, log, metrics_port = _scratch_dir(), log_dir / "serve.log", free_port(host)
     config = scratch / "serve.yaml"
     config.write_text(yaml.safe_dump(_config(chosen)))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "services.runtime.serve_process",
-                str(config), str(LOGICAL_CPUS), str(OBJECT_STORE_BYTES), str(scratch / "ray"),
-            ],
-            env={
-                **os.environ,
-                **chosen.environment(),
-                **_serve_environment(scratch, metrics_port, stats_port),
-                **_compute_environment(chosen),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is for the caller, who stops the cluster in order.
-            start_new_session=True,
-        )  # fmt: skip
+    process = _start(
+        [str(config), str(LOGICAL_CPUS), str(OBJECT_STORE_BYTES), str(scratch / "ray")],
+        chosen.environment() | _serve_environment(scratch, metrics_port, free_port(host))
+        | _compute_environment(chosen),
+        log,
+    )  # fmt: skip
     cluster = Cluster(
         settings=chosen,
         pid=process.pid,
@@ -154,6 +140,19 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
         cluster.stop()
         raise
     return cluster
+
+
+def _start(arguments: list[str], variables: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.runtime.serve_process", *arguments],
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is for the caller, who stops the cluster in order.
+            start_new_session=True,
+        )
 
 
 def _config(settings: Settings) -> dict[str, object]:

@@ -24,7 +24,6 @@ from driftline.v1 import (
 from driftline.v1.event_pb2 import Item
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from services.store.models import FolderRegistry
 
 from services.core.items import encoder_text, with_content_hash
 from services.core.model import Model
@@ -42,6 +41,7 @@ from services.runtime.settings import Settings
 from services.store.backbone import Backbone, load_backbone
 from services.store.layout import Layout
 from services.store.model_folder import save_model
+from services.store.models import FolderRegistry
 from services.store.tables import DeltaTables
 
 pytestmark = pytest.mark.xdist_group("serve")
