@@ -124,7 +124,7 @@ def open_stores(settings: Settings) -> EncoderStores:
     return EncoderStores(
         models=LiveModels(FolderRegistry(layout)),
         tables=DeltaTables(layout),
-        features=FeastFeatures(settings),
+        features=FeastFeatures(layout, settings.feast_config()),
         catalogues=FolderCatalogues(layout),
         vectors=TextVectors(layout),
         load_encoder=partial(

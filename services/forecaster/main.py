@@ -75,5 +75,5 @@ def open_stores(settings: Settings) -> ForecasterStores:
     return ForecasterStores(
         models=LiveModels(FolderRegistry(layout)),
         tables=DeltaTables(layout),
-        features=FeastFeatures(settings),
+        features=FeastFeatures(layout, settings.feast_config()),
     )

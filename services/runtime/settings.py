@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, ValidationError, field_serializer, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.core.schema import Granularity
+from services.store.feast_config import FeastConfig
 
 
 class Settings(BaseSettings):
@@ -116,6 +117,14 @@ class Settings(BaseSettings):
         """Return the variables that give a child process these settings."""
         given = self.model_dump(mode="json", exclude_none=True)
         return {f"DRIFTLINE_{name.upper()}": str(value) for name, value in given.items()}
+
+    def feast_config(self) -> FeastConfig:
+        """Return which stores stand behind Feast."""
+        return FeastConfig(
+            online_store=self.online_store,
+            redis_url=self.redis_url,
+            registry_url=self.registry_url,
+        )
 
     def clock(self) -> datetime:
         """Return now, UTC: the replayed instant where one is set."""

@@ -1,0 +1,185 @@
+"""Publishes features: Feast's online store, and the Parquet parts that are its offline history."""
+
+import sqlite3
+import threading
+import time
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from filelock import FileLock
+
+from services.core import schema as names
+from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument
+from services.core.views import View, view_named, views_of
+from services.store import offline_parts
+from services.store.feast_config import FeastConfig
+from services.store.frames import conform
+from services.store.layout import Layout
+from services.store.wire import entity_key, redis_key
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+# Rows in one call of Feast's writer; it holds them as protobuf messages meanwhile.
+CHUNK_ROWS = 1000
+_BUSY_S = 60.0
+
+
+class FeastFeatures:
+    """See the port FeatureWriter. Safe between threads, and between processes on SQLite.
+
+    A FeatureStore shared between threads loses acknowledged writes on SQLite (one thread's rollback takes
+    another's rows), and two processes meet "database is locked": every call holds one lock per process and,
+    on SQLite, one lock file per tenant.
+    """
+
+    def __init__(self, layout: Layout, config: FeastConfig) -> None:
+        """Open nothing yet.
+
+        Raises:
+            InvalidArgument: the process does not run in UTC, and Feast's SQLite store follows TZ.
+        """
+        if time.localtime().tm_gmtoff:
+            raise InvalidArgument("TZ", "Feast stores local times; run with TZ=UTC")
+        self._layout = layout
+        self._config = config
+        self._stores: dict[str, FeatureStore] = {}
+        self._lock = threading.RLock()
+
+    def apply(self, tenant: str, space_id: str) -> None:
+        """Declare every view of a space in the registry, and point the stable services at it."""
+        from feature_repo.definitions import definitions, services
+
+        root = str(self._layout.offline_dir(tenant, "x").parent.absolute())
+        offline_parts.declare(self._layout, tenant, space_id)
+        with self._alone(tenant), _named("the Feast registry"):
+            store = self._store(tenant)
+            store.apply([*definitions(space_id, root), *services(space_id, root)], partial=True)
+            if self._config.is_sqlite:
+                with sqlite3.connect(self._layout.feast_dir(tenant) / "online.db") as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+
+    def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
+        """Write rows, stamped with their computed time."""
+        if rows.is_empty():
+            return
+        stamped = conform(
+            view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
+        )
+        with self._alone(tenant), _named("the online store"):
+            store = self._store(tenant)
+            for start in range(0, len(stamped), CHUNK_ROWS):
+                chunk = stamped.slice(start, CHUNK_ROWS)
+                store.write_to_online_store(view, df=_as_pandas(chunk), allow_registry_cache=True)
+
+    def append_offline(
+        self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
+    ) -> None:
+        """Add one immutable Parquet part, or replace the one of that name."""
+        offline_parts.append(self._layout, tenant, view_named(view), bucket, part, rows)
+
+    def read_offline(self, tenant: str, view: str, bucket: int) -> pl.DataFrame:
+        """Return the newest row of each user (and period, where the view has one) of a bucket."""
+        return offline_parts.read_newest(self._layout, tenant, view_named(view), bucket)
+
+    def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
+        """Remove users from every view of a space, online and offline."""
+        offline_parts.erase(self._layout, tenant, space_id, user_ids)
+        keys = [entity_key(names.USER_ID, user_id) for user_id in user_ids]
+        with self._alone(tenant), _named("the online store"):
+            if self._config.is_sqlite:
+                self._erase_sqlite(tenant, space_id, keys)
+            else:
+                self._erase_redis(tenant, keys)
+
+    def _erase_sqlite(self, tenant: str, space_id: str, keys: list[bytes]) -> None:
+        path = self._layout.feast_dir(tenant) / "online.db"
+        if not path.exists():
+            return
+        with sqlite3.connect(path, timeout=_BUSY_S) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            for view in _online_user_views(space_id):
+                table = f"{tenant}_{view.name}"
+                if table in tables:
+                    connection.executemany(
+                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 - names are ours
+                        [(key,) for key in keys],
+                    )
+        with sqlite3.connect(path, timeout=_BUSY_S) as connection:
+            # Deleted rows' bytes stay in free pages and in the log until these two.
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _erase_redis(self, tenant: str, keys: list[bytes]) -> None:
+        import redis
+
+        with redis.Redis.from_url(self._config.redis_url) as client:
+            client.delete(*(redis_key(tenant, key) for key in keys))
+
+    def _store(self, tenant: str) -> "FeatureStore":
+        if tenant not in self._stores:
+            from feast import FeatureStore
+
+            folder = self._layout.feast_dir(tenant)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._stores[tenant] = FeatureStore(config=self._config.repo_config(tenant, folder))
+        return self._stores[tenant]
+
+    def _alone(self, tenant: str) -> AbstractContextManager[Any]:
+        if not self._config.is_sqlite:
+            return self._lock
+        folder = self._layout.feast_dir(tenant)
+        folder.mkdir(parents=True, exist_ok=True)
+        return _Both(self._lock, FileLock(folder / "publish.lock"))
+
+
+class _Both:
+    """Holds a thread lock, then a process lock."""
+
+    def __init__(self, inner: threading.RLock, outer: FileLock) -> None:
+        self._inner, self._outer = inner, outer
+
+    def __enter__(self) -> None:
+        self._inner.acquire()
+        try:
+            self._outer.acquire()
+        except BaseException:
+            self._inner.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._outer.release()
+        self._inner.release()
+
+
+class _named:  # noqa: N801 - reads as a phrase
+    """Turn a store's own failures into DependencyUnavailable with its name."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CoreError):
+            raise DependencyUnavailable(self._what, f"failed ({error})") from error
+
+
+def _online_user_views(space_id: str) -> list[View]:
+    return [v for v in views_of(space_id).values() if v.join_keys == (names.USER_ID,) and v.is_online]
+
+
+def _as_pandas(rows: pl.DataFrame) -> Any:
+    """Return a pandas frame whose list columns hold numpy arrays, as Feast's writer wants them."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for column in rows.iter_columns():
+        if isinstance(column.dtype, pl.List):
+            columns[column.name] = [value.to_numpy() for value in column]
+        elif column.dtype.is_temporal():
+            columns[column.name] = pd.to_datetime(column.dt.timestamp("us"), unit="us", utc=True)
+        else:
+            columns[column.name] = column.to_list()
+    return pd.DataFrame(columns)

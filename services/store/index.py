@@ -1,0 +1,155 @@
+"""Published item catalogues as folders: immutable generations, CURRENT, and small segments between them.
+
+    index/{space}/{generation}/vectors.npy     float32 [N, D], memory-mapped by readers
+                               items.parquet   item_id, title, categories, share (one list a row)
+                               manifest.json   space, model, counts, sha256 of the files
+                               seg-000001.parquet   items added since, vectors included
+    index/{space}/CURRENT                      name of the generation, replaced in one atomic step
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from services.core.errors import DependencyUnavailable, NotReady
+from services.core.ranking import ItemStats
+from services.core.records import F32
+from services.store.files import replacing
+from services.store.layout import Layout, write_json
+from services.store.ports import Catalogue
+
+# A reader may still hold the generation before; older ones go.
+KEPT_GENERATIONS = 3
+_SCHEMA = {
+    "item_id": pl.String,
+    "title": pl.String,
+    "categories": pl.List(pl.String),
+    "share": pl.List(pl.Float32),
+}
+
+
+class FolderCatalogues:
+    """Catalogues of each tenant and space under `index/`; see the port CatalogueStore."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def publish(self, tenant: str, catalogue: Catalogue) -> None:
+        """Write a generation, then make it current in one atomic step."""
+        root = self._layout.index_dir(tenant, catalogue.space_id)
+        folder = root / catalogue.generation
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("seg-*.parquet"):
+            stale.unlink()
+        with replacing(folder / "vectors.npy") as draft, draft.open("wb") as file:
+            np.save(file, np.ascontiguousarray(catalogue.items_ND, np.float32), allow_pickle=False)
+        with replacing(folder / "items.parquet") as draft:
+            _rows(catalogue).write_parquet(draft)
+        write_json(
+            folder / "manifest.json",
+            {
+                "space_id": catalogue.space_id,
+                "model_version": catalogue.model_version,
+                "item_count": len(catalogue.item_ids),
+                "window_count": catalogue.stats.share_NW.shape[1],
+                "files": {name: _sha256(folder / name) for name in ("vectors.npy", "items.parquet")},
+            },
+        )
+        with replacing(root / "CURRENT") as draft:
+            draft.write_text(catalogue.generation)
+        self._remove_old(root, catalogue.generation)
+
+    def publish_segment(self, tenant: str, catalogue: Catalogue) -> None:
+        """Add items to the current generation, or new versions of its items; readers poll for it."""
+        folder = self._current_folder(tenant, catalogue.space_id)
+        number = len(list(folder.glob("seg-*.parquet"))) + 1
+        vectors = pl.Series("vec", list(catalogue.items_ND), dtype=pl.List(pl.Float32))
+        with replacing(folder / f"seg-{number:06}.parquet") as draft:
+            _rows(catalogue).with_columns(vectors).write_parquet(draft)
+
+    def current(self, tenant: str, space_id: str) -> Catalogue:
+        """Return the current generation with its segments merged, in ascending item_id order.
+
+        Raises:
+            NotReady: nothing was published in this space.
+            DependencyUnavailable: a file is damaged or cannot be read.
+        """
+        folder = self._current_folder(tenant, space_id)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            items_ND = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+            rows = pl.read_parquet(folder / "items.parquet")
+            segments = [pl.read_parquet(path) for path in sorted(folder.glob("seg-*.parquet"))]
+        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            raise DependencyUnavailable("the item index", f"cannot be read ({error})") from error
+        if segments:
+            rows, items_ND = _merge(rows, items_ND, segments)
+        return Catalogue(
+            space_id=space_id,
+            model_version=manifest["model_version"],
+            generation=folder.name,
+            item_ids=tuple(rows["item_id"]),
+            titles=tuple(rows["title"]),
+            categories=tuple(tuple(names) for names in rows["categories"].to_list()),
+            items_ND=items_ND,
+            stats=ItemStats(share_NW=_shares(rows, manifest["window_count"])),
+        )
+
+    def current_token(self, tenant: str, space_id: str) -> str:
+        """Return a token that changes whenever `current` would; empty where nothing was published."""
+        try:
+            folder = self._current_folder(tenant, space_id)
+        except NotReady:
+            return ""
+        return f"{folder.name}/{len(list(folder.glob('seg-*.parquet')))}"
+
+    def _current_folder(self, tenant: str, space_id: str) -> Path:
+        root = self._layout.index_dir(tenant, space_id)
+        try:
+            return root / (root / "CURRENT").read_text().strip()
+        except FileNotFoundError:
+            raise NotReady("item index", "import items and run `driftline refresh`") from None
+
+    @staticmethod
+    def _remove_old(root: Path, current: str) -> None:
+        others = [path for path in root.iterdir() if path.is_dir() and path.name != current]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in others[KEPT_GENERATIONS - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _rows(catalogue: Catalogue) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "item_id": list(catalogue.item_ids),
+            "title": list(catalogue.titles),
+            "categories": [list(names) for names in catalogue.categories],
+            "share": catalogue.stats.share_NW.tolist(),
+        },
+        schema=_SCHEMA,
+    )
+
+
+def _merge(
+    rows: pl.DataFrame, items_ND: F32, segments: list[pl.DataFrame]
+) -> tuple[pl.DataFrame, F32]:
+    """Return rows and vectors with the segments' items; of an item in several, the newest counts."""
+    added = pl.concat(segments)
+    added_ND = np.asarray(added["vec"].to_list(), np.float32).reshape(len(added), -1)
+    both = pl.concat([rows, added.drop("vec")]).with_row_index("row")
+    kept = both.unique("item_id", keep="last").sort("item_id")
+    vectors = np.concatenate([items_ND, added_ND])[kept["row"].to_numpy()]
+    return kept.drop("row"), vectors
+
+
+def _shares(rows: pl.DataFrame, window_count: int) -> F32:
+    return np.asarray(rows["share"].to_list(), np.float32).reshape(len(rows), window_count)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

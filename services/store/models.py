@@ -1,0 +1,98 @@
+"""The model registry as a folder: a folder per model, and STAGES.json, replaced in one atomic step."""
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+from services.core.errors import InvalidArgument, NotReady
+from services.core.records import ModelInfo
+from services.store.layout import Layout, read_json, write_json
+from services.store.model_folder import check_model_folder, load_info
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_MANIFEST = "model.json"
+LIVE, PREVIOUS, CANDIDATE = "live", "previous", "candidate"
+
+
+class FolderRegistry:
+    """Models of each tenant under `models/`; see the port ModelRegistry."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def add(self, tenant: str, folder: str, info: ModelInfo) -> None:
+        """Copy a finished model folder in as candidate; the same model again changes nothing.
+
+        Raises:
+            InvalidArgument: its name is no file name, or a file's hash is not the one in model.json.
+        """
+        target = self._path(tenant, info.model_version)
+        check_model_folder(Path(folder))
+        if not target.exists():
+            draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            shutil.copytree(folder, draft)
+            draft.rename(target)
+        stages = self._stages(tenant)
+        if info.model_version not in stages.values():
+            self._write(tenant, {**stages, CANDIDATE: info.model_version})
+
+    def promote(self, tenant: str, model_version: str) -> None:
+        """Make a model live in one atomic step; the live one becomes previous.
+
+        Raises:
+            InvalidArgument: the registry has no such model, or its files were changed.
+        """
+        check_model_folder(Path(self.folder(tenant, model_version)))
+        stages = self._stages(tenant)
+        if stages.get(LIVE) == model_version:
+            return
+        kept = {stage: name for stage, name in stages.items() if name != model_version}
+        if LIVE in kept:
+            kept[PREVIOUS] = kept[LIVE]
+        self._write(tenant, {**kept, LIVE: model_version})
+
+    def live(self, tenant: str) -> ModelInfo:
+        """Return the live model.
+
+        Raises:
+            NotReady: there is none.
+        """
+        version = self._stages(tenant).get(LIVE)
+        if version is None:
+            raise NotReady("live model", "run `driftline train`")
+        return self._info(tenant, version, LIVE)
+
+    def folder(self, tenant: str, model_version: str) -> str:
+        """Return the path of a model's folder; its files are verified when they are loaded.
+
+        Raises:
+            InvalidArgument: the registry has no such model.
+        """
+        path = self._path(tenant, model_version)
+        if not (path / _MANIFEST).is_file():
+            raise InvalidArgument("model_version", f"no model {model_version!r}; see ListModels")
+        return str(path)
+
+    def list(self, tenant: str) -> list[ModelInfo]:
+        """Return every model, newest first."""
+        stage_of = {name: stage for stage, name in self._stages(tenant).items()}
+        found = [
+            self._info(tenant, path.parent.name, stage_of.get(path.parent.name, ""))
+            for path in self._layout.models_dir(tenant).glob(f"[!.]*/{_MANIFEST}")
+        ]
+        return sorted(found, key=lambda info: (info.trained_time, info.model_version), reverse=True)
+
+    def _info(self, tenant: str, version: str, stage: str) -> ModelInfo:
+        return load_info(self._path(tenant, version), stage)
+
+    def _path(self, tenant: str, version: str) -> Path:
+        if not _NAME.fullmatch(version):
+            raise InvalidArgument("model_version", f"{version!r} must match {_NAME.pattern}")
+        return self._layout.models_dir(tenant) / version
+
+    def _stages(self, tenant: str) -> dict[str, str]:
+        return dict(read_json(self._layout.models_dir(tenant) / "STAGES.json"))
+
+    def _write(self, tenant: str, stages: dict[str, str]) -> None:
+        write_json(self._layout.models_dir(tenant) / "STAGES.json", stages)
