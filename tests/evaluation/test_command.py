@@ -16,7 +16,8 @@ from tests.evaluation.conftest import evaluate
 from tests.planted import START, WordEncoder, planted_events
 
 METHODS = {
-    "driftline", "frozen_mean", "popularity", "frequency", "recency_frequency", "user_knn", "itemknn", "ease",
+    "driftline", "frozen_mean", "popularity", "frequency", "recency_frequency", "user_knn",
+    "itemknn", "ease",
 }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def test_predictions_are_what_serving_one_user_gives(evaluated):
         model.ranker.popularity_half_lives_days,
     )  # fmt: skip
     assert predictions["user_id"].n_unique() == 40
-    for (user_id,), rows in predictions.group_by("user_id"):
+    for (user_id,), group in predictions.group_by("user_id"):
         own = past.user_ix_E == data.user_ids.index(user_id)
         states = pool_rank_states(
             np.zeros(own.sum(), np.int64), past.time_E[own], past.item_ix_E[own],
@@ -83,7 +84,7 @@ def test_predictions_are_what_serving_one_user_gives(evaluated):
         )  # fmt: skip
         score_N = score_items(states, stats, items_ND, model.ranker, at.timestamp()).score_UN[0]
         top = top_items(score_N, 10)
-        rows = rows.sort("rank")
+        rows = group.sort("rank")
         assert [data.item_ids[i] for i in top] == rows["item_id"].to_list()
         np.testing.assert_allclose(score_N[top], rows["score"].to_numpy(), atol=1e-4)
 
