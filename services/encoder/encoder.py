@@ -21,6 +21,7 @@ from services.encoder.item_vectors import load_versions
 from services.encoder.items import ItemsRefresh, ItemsSummary
 from services.encoder.positions import fingerprints
 from services.encoder.stores import Encoders, EncoderStores
+from services.runtime.serving import check_buckets
 from services.runtime.settings import Settings
 from services.store.ports import Catalogue
 
@@ -107,7 +108,12 @@ class Encoder:
     def refresh_interests(
         self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
     ) -> InterestsSummary:
-        """Make and publish the interests of buckets; see InterestsRefresh.run."""
+        """Make and publish the interests of buckets; see InterestsRefresh.run.
+
+        Raises:
+            InvalidArgument: there is no such bucket.
+        """
+        check_buckets(buckets, self._settings.bucket_count)
         model = self._stores.models.model(tenant)
         self._apply(tenant, model.space_id)
         now = self._settings.clock()

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from services.core.errors import Cancelled, InvalidArgument
+from services.core.errors import Cancelled
 from services.core.interests import make_interests
 from services.core.item_versions import ItemVersions
 from services.core.model import Model
@@ -93,13 +93,8 @@ class InterestsRefresh:
         """Make and publish what changed in the buckets; none named means all.
 
         Raises:
-            InvalidArgument: there is no such bucket.
             Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
         """
-        for position, bucket in enumerate(buckets):
-            if bucket >= self.config.bucket_count:
-                last = self.config.bucket_count - 1
-                raise InvalidArgument(f"buckets[{position}]", f"{bucket} is not in [0, {last}]")
         users = vectors = done = 0
         for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
             made = self._bucket(bucket, is_full=is_full, cancelled=cancelled)

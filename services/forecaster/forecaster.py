@@ -20,6 +20,7 @@ from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.core.trajectories import build_batch
 from services.forecaster.forecasts import ForecastsConfig, ForecastsRefresh, ForecastsSummary
+from services.runtime.serving import check_buckets
 from services.runtime.settings import Settings
 from services.store.live_models import LiveModels
 from services.store.ports import EventTables, FeatureWriter
@@ -113,7 +114,12 @@ class InterestForecaster:
     def refresh_forecasts(
         self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
     ) -> ForecastsSummary:
-        """Forecast and publish what changed in the buckets; see ForecastsRefresh.run."""
+        """Forecast and publish what changed in the buckets; see ForecastsRefresh.run.
+
+        Raises:
+            InvalidArgument: there is no such bucket.
+        """
+        check_buckets(buckets, self._settings.bucket_count)
         model = self._stores.models.model(tenant)
         if (tenant, model.space_id) not in self._applied:
             self._stores.features.apply(tenant, model.space_id)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from services.core.errors import Cancelled, InvalidArgument
+from services.core.errors import Cancelled
 from services.core.forecasters import Auto
 from services.core.model import Model
 from services.core.periods import Period, closed_before
@@ -84,13 +84,8 @@ class ForecastsRefresh:
         """Forecast and publish what changed in the buckets; none named means all.
 
         Raises:
-            InvalidArgument: there is no such bucket.
             Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
         """
-        for position, bucket in enumerate(buckets):
-            if bucket >= self.config.bucket_count:
-                last = self.config.bucket_count - 1
-                raise InvalidArgument(f"buckets[{position}]", f"{bucket} is not in [0, {last}]")
         done = 0
         for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
             looked = [

@@ -16,7 +16,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from services.core.errors import CoreError
+from services.core.errors import CoreError, InvalidArgument
 from services.runtime.errors import REQUEST_ID_KEY, failure_of
 from services.runtime.logs import trace_of
 from services.runtime.validation import Rules
@@ -91,6 +91,18 @@ async def run_cancellable(work: Callable[[Callable[[], bool]], Result]) -> Resul
         return await asyncio.to_thread(work, flag.is_set)
     finally:
         flag.set()
+
+
+def check_buckets(buckets: Sequence[int], bucket_count: int) -> None:
+    """Refuse buckets that the store does not have.
+
+    Raises:
+        InvalidArgument: names the first of them.
+    """
+    for position, bucket in enumerate(buckets):
+        if bucket >= bucket_count:
+            problem = f"{bucket} is not in [0, {bucket_count - 1}]"
+            raise InvalidArgument(f"buckets[{position}]", problem)
 
 
 def _request_id(context: CallContext) -> str:

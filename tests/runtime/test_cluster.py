@@ -248,7 +248,7 @@ def test_the_write_path_cut_by_a_deadline_stops_and_its_retry_publishes_nothing_
     request = encoder_service_pb2.RefreshInterestsRequest()
     view = by_period_view(Granularity.DAY, items.space_id)
     with pytest.raises(grpc.RpcError) as caught:
-        served.encoder("RefreshInterests", request, timeout=0.5)
+        served.encoder("RefreshInterests", request, timeout=1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     stopped_at = rows_once_still(served, view)
     assert stopped_at < USERS
