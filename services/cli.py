@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -133,14 +133,15 @@ def evaluate(
 
     if (events is None) != complete_journey:
         raise typer.BadParameter("name a file of events, or --complete-journey")
-    frame = None
     if events is None:
         from services.pipeline.complete_journey import complete_journey_events
 
-        frame = complete_journey_events()
+        source: Any = complete_journey_events()
+    else:
+        source = events
     with progress() as on_progress:
         run_evaluate(
-            events if frame is None else frame,
+            source,
             granularity=granularity,
             origins=origins,
             horizons=tuple(int(part) for part in horizons.split(",")),

@@ -7,8 +7,8 @@ import polars as pl
 
 from services.core.schema import DEFAULT_TENANT, USER_ID
 from services.runtime.settings import Settings
-from services.store.event_frames import ERASURE_ID
 from services.store.erasures import finish_erasures, pending_erasures
+from services.store.event_frames import ERASURE_ID
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
 from services.store.ports import EventTables, FeatureWriter, ModelRegistry

@@ -139,6 +139,8 @@ class _FileImport:
     def __init__(self, path: Path, inbox: InboxWriter, now: datetime, kind: Kind | None) -> None:
         self._path, self._inbox, self._now, self._kind = path, inbox, now, kind
         self._ids = EventIds()
+        # Of the chunk before; a file's columns are recognised once.
+        self._columns: Columns | None = None
         # Distinct (item, title, text, categories) so far, with the time of first appearance.
         self._items: list[pl.DataFrame] = []
         self.event_count = self.item_count = 0

@@ -16,5 +16,7 @@ def open_stores(settings: Settings) -> Stores:
     """
     layout = Layout(settings.data_dir, settings.bucket_count)
     return Stores(
-        tables=DeltaTables(layout), features=FeastFeatures(layout, settings.feast_config()), models=FolderRegistry(layout)
+        tables=DeltaTables(layout),
+        features=FeastFeatures(layout, settings.feast_config()),
+        models=FolderRegistry(layout),
     )

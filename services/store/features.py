@@ -167,7 +167,9 @@ class _named:  # noqa: N801 - reads as a phrase
 
 
 def _online_user_views(space_id: str) -> list[View]:
-    return [v for v in views_of(space_id).values() if v.join_keys == (names.USER_ID,) and v.is_online]
+    return [
+        v for v in views_of(space_id).values() if v.join_keys == (names.USER_ID,) and v.is_online
+    ]
 
 
 def _as_pandas(rows: pl.DataFrame) -> Any:

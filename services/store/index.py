@@ -1,16 +1,17 @@
 """Published item catalogues as folders: immutable generations, CURRENT, and small segments between them.
 
-    index/{space}/{generation}/vectors.npy     float32 [N, D], memory-mapped by readers
-                               items.parquet   item_id, title, categories, share (one list a row)
-                               manifest.json   space, model, counts, sha256 of the files
-                               seg-000001.parquet   items added since, vectors included
-    index/{space}/CURRENT                      name of the generation, replaced in one atomic step
+index/{space}/{generation}/vectors.npy     float32 [N, D], memory-mapped by readers
+                           items.parquet   item_id, title, categories, share (one list a row)
+                           manifest.json   space, model, counts, sha256 of the files
+                           seg-000001.parquet   items added since, vectors included
+index/{space}/CURRENT                      name of the generation, replaced in one atomic step
 """
 
 import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,7 @@ from services.store.ports import Catalogue
 
 # A reader may still hold the generation before; older ones go.
 KEPT_GENERATIONS = 3
-_SCHEMA = {
+_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
     "title": pl.String,
     "categories": pl.List(pl.String),
@@ -56,7 +57,9 @@ class FolderCatalogues:
                 "model_version": catalogue.model_version,
                 "item_count": len(catalogue.item_ids),
                 "window_count": catalogue.stats.share_NW.shape[1],
-                "files": {name: _sha256(folder / name) for name in ("vectors.npy", "items.parquet")},
+                "files": {
+                    name: _sha256(folder / name) for name in ("vectors.npy", "items.parquet")
+                },
             },
         )
         with replacing(root / "CURRENT") as draft:

@@ -21,7 +21,7 @@ from services.training.examples import Origin, rows_between
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerConfig:
-    """How the ranker is trained; constants were chosen on Complete Journey's weeks 36 to 43."""
+    """How the ranker is trained; constants were chosen on the 8 weeks before the test block."""
 
     # D.
     width: int = 128

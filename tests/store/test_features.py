@@ -112,7 +112,10 @@ async def test_every_kind_of_row_reads_back_equal(stores):
     assert found[2].event_count == 3
     assert abs(found[2].computed_time - NOW) <= timedelta(seconds=1)
     read = await reader.history(TENANT, SPACE, users[1], WEEK)
-    assert [(v.period.name, float(v.vec_D[0])) for v in read] == [("2026-W45", 0.5), ("2026-W47", 1.0)]
+    assert [(v.period.name, float(v.vec_D[0])) for v in read] == [
+        ("2026-W45", 0.5),
+        ("2026-W47", 1.0),
+    ]
     made = await reader.forecast(TENANT, SPACE, "1", WEEK)
     assert made.scales_HD.tolist() == forecast.scales_HD.tolist()
     assert (made.horizons, made.made_at.name, made.forecaster) == ((1, 2), "2026-W47", "gru")
@@ -149,7 +152,12 @@ async def test_threads_that_publish_together_lose_no_row(stores):
     threads = [
         threading.Thread(
             target=write,
-            args=(features, view, [f"{t}-{n}" for n in range(50)], [features_of_interest(vector())] * 50),
+            args=(
+                features,
+                view,
+                [f"{t}-{n}" for n in range(50)],
+                [features_of_interest(vector())] * 50,
+            ),
         )
         for t in range(4)
     ]
