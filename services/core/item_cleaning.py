@@ -46,7 +46,7 @@ class CleanedItems:
 
 
 def clean_items(raw: pl.DataFrame, now: datetime) -> CleanedItems:
-    """Check item rows; absent texts and categories become empty, an absent title the text's opening.
+    """Check item rows; absent texts and categories become empty, a title the text's opening.
 
     A version may not come into force after now, nor, where the clock replays the past, after it was
     ingested.

@@ -139,8 +139,6 @@ class _FileImport:
     def __init__(self, path: Path, inbox: InboxWriter, now: datetime, kind: Kind | None) -> None:
         self._path, self._inbox, self._now, self._kind = path, inbox, now, kind
         self._ids = EventIds()
-        # Of the chunk before; a file's columns are recognised once.
-        self._columns: Columns | None = None
         # Distinct (item, title, text, categories) so far, with the time of first appearance.
         self._items: list[pl.DataFrame] = []
         self.event_count = self.item_count = 0
@@ -153,12 +151,9 @@ class _FileImport:
 
     def take(self, chunk: Chunk) -> pl.DataFrame:
         """Put a chunk into the inbox; returns its rejects."""
-        if self._columns is None or not set(self._columns.names.values()) <= set(
-            chunk.rows.columns
-        ):
-            self._columns = self._recognise(chunk.rows)
-        rows = self._raw(chunk.rows, self._columns)
-        rejects = self._take_items(rows) if self._columns.is_items else self._take_events(rows)
+        columns = self._recognise(chunk.rows)  # a later chunk of JSONL may have more
+        rows = self._raw(chunk.rows, columns)
+        rejects = self._take_items(rows) if columns.is_items else self._take_events(rows)
         return pl.concat([rejects, self._bad_lines(chunk)])
 
     def finish(self) -> None:
