@@ -7,6 +7,7 @@ processes inherit all of it.
 """
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -56,6 +57,9 @@ def main(config_path: str, logical_cpus: str, object_store_bytes: str, temp_dir:
     finally:
         serve.shutdown()
         ray.shutdown()
+        if os.getppid() != parent:
+            # Nobody is left to do it.
+            shutil.rmtree(Path(temp_dir).parent, ignore_errors=True)
 
 
 def _stop_on_signals(stopped: threading.Event) -> None:
