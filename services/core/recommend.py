@@ -125,7 +125,7 @@ def states_of_one(state: RankState | None, shelf: Shelf, ranker: Ranker, now: fl
 
 
 def recommend(
-    state: RankState | None, shelf: Shelf, ranker: Ranker, now: float, k: int, filters: Filters
+    state: RankState | None, shelf: Shelf, ranker: Ranker, *, now: float, k: int, filters: Filters
 ) -> RankedItems:
     """Return the `k` best items for one user.
 

@@ -1,119 +1,151 @@
-"""The public services: translate, ask, translate."""
+"""The public services: translate, ask a port or a small class over one, translate.
 
-import uuid
+Errors, deadlines, checks and logs are runtime/interceptors.py's.
+"""
+
 from typing import Any
 
-from driftline.v1 import (
-    event_service_pb2_grpc,
-    interest_service_pb2_grpc,
-    model_service_pb2_grpc,
-    privacy_service_pb2_grpc,
-    profile_service_pb2_grpc,
-    recommendation_service_pb2_grpc,
-)
+from driftline.v1 import event_service_pb2 as events
+from driftline.v1 import event_service_pb2_grpc as events_grpc
+from driftline.v1 import interest_service_pb2 as interests
+from driftline.v1 import interest_service_pb2_grpc as interests_grpc
+from driftline.v1 import model_service_pb2 as models
+from driftline.v1 import model_service_pb2_grpc as models_grpc
+from driftline.v1 import privacy_service_pb2 as privacy
+from driftline.v1 import privacy_service_pb2_grpc as privacy_grpc
+from driftline.v1 import profile_service_pb2 as profiles
+from driftline.v1 import profile_service_pb2_grpc as profiles_grpc
+from driftline.v1 import recommendation_service_pb2 as recommendations
+from driftline.v1 import recommendation_service_pb2_grpc as recommendations_grpc
 
-from services.gateway import event_translate, interest_translate, item_translate
-from services.gateway.reads import Reads
-from services.gateway.state import GatewayState
-from services.store.ports import Inbox, ModelRegistry
+from services.gateway.answers import Now
+from services.gateway.erasure import Eraser
+from services.gateway.interests import Interests
+from services.gateway.model_list import ModelList
+from services.gateway.recommender import Recommender
+from services.gateway.translate import events as event_messages
+from services.gateway.translate import interests as interest_messages
+from services.gateway.translate import models as model_messages
+from services.gateway.translate import privacy as privacy_messages
+from services.gateway.translate import profiles as profile_messages
+from services.gateway.translate import recommendations as recommendation_messages
+from services.store.ports import Inbox
 
 
-class EventHandler(event_service_pb2_grpc.EventServiceServicer):
-    """Takes in events and items."""
+class EventHandler(events_grpc.EventServiceServicer):
+    """EventService."""
 
-    def __init__(self, inbox: Inbox, reads: Reads, tenant: str) -> None:
-        self._inbox, self._reads, self._tenant = inbox, reads, tenant
+    def __init__(self, tenant: str, inbox: Inbox, now: Now) -> None:
+        self._tenant, self._inbox, self._now = tenant, inbox, now
 
-    async def RecordEvents(self, request: Any, context: Any) -> Any:
-        rows = event_translate.events_from_pb(request, self._reads.now())
+    async def RecordEvents(
+        self, request: events.RecordEventsRequest, context: Any
+    ) -> events.RecordEventsResponse:
+        rows = event_messages.events_from_pb(request, self._now())
         commit = await self._inbox.append_events(self._tenant, rows)
-        return event_translate.events_response_to_pb(commit)
+        return event_messages.events_to_pb(commit)
 
-    async def UpsertItems(self, request: Any, context: Any) -> Any:
-        rows = event_translate.items_from_pb(request, self._reads.now())
+    async def UpsertItems(
+        self, request: events.UpsertItemsRequest, context: Any
+    ) -> events.UpsertItemsResponse:
+        rows = event_messages.items_from_pb(request, self._now())
         commit = await self._inbox.append_items(self._tenant, rows)
-        return event_translate.items_response_to_pb(commit)
+        return event_messages.items_to_pb(commit)
 
 
-class InterestHandler(interest_service_pb2_grpc.InterestServiceServicer):
-    """Reads vectors, trajectories, forecasts."""
+class InterestHandler(interests_grpc.InterestServiceServicer):
+    """InterestService."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, reads: Interests, now: Now) -> None:
+        self._reads, self._now = reads, now
 
-    async def GetInterest(self, request: Any, context: Any) -> Any:
-        query = interest_translate.query_from_pb(request, self._reads.now())
-        vector, basis = await self._reads.interest(
-            query.user_id, query.granularity, query.period, query.as_of
-        )
-        return interest_translate.interest_response_to_pb(vector, basis)
+    async def GetInterest(
+        self, request: interests.GetInterestRequest, context: Any
+    ) -> interests.GetInterestResponse:
+        query = interest_messages.interest_query_from_pb(request, self._now())
+        answer = await self._reads.interest(query)
+        return interest_messages.interest_to_pb(answer)
 
-    async def BatchGetInterests(self, request: Any, context: Any) -> Any:
-        query = interest_translate.batch_from_pb(request, self._reads.now())
-        vectors, basis = await self._reads.interests(query.user_ids, query.granularity, query.as_of)
-        return interest_translate.batch_response_to_pb(query.user_ids, vectors, basis)
+    async def BatchGetInterests(
+        self, request: interests.BatchGetInterestsRequest, context: Any
+    ) -> interests.BatchGetInterestsResponse:
+        query = interest_messages.batch_query_from_pb(request, self._now())
+        answer = await self._reads.batch(query)
+        return interest_messages.batch_to_pb(answer)
 
-    async def GetTrajectory(self, request: Any, context: Any) -> Any:
-        query = interest_translate.trajectory_from_pb(request, self._reads.now())
-        found = await self._reads.trajectory(
-            query.user_id, query.granularity, query.page_size, query.before, query.as_of
-        )
-        return interest_translate.trajectory_response_to_pb(*found)
+    async def GetTrajectory(
+        self, request: interests.GetTrajectoryRequest, context: Any
+    ) -> interests.GetTrajectoryResponse:
+        query = interest_messages.trajectory_query_from_pb(request, self._now())
+        answer = await self._reads.trajectory(query)
+        return interest_messages.trajectory_to_pb(answer)
 
-    async def GetForecast(self, request: Any, context: Any) -> Any:
-        query = interest_translate.query_from_pb(request, self._reads.now())
-        found = await self._reads.forecast(
-            query.user_id, query.granularity, query.period, query.as_of
-        )
-        return interest_translate.forecast_response_to_pb(*found)
-
-
-class RecommendationHandler(recommendation_service_pb2_grpc.RecommendationServiceServicer):
-    """Ranks items."""
-
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
-
-    async def RecommendItems(self, request: Any, context: Any) -> Any:
-        query = item_translate.recommend_from_pb(request, self._reads.now())
-        found = await self._reads.recommend(query.user_id, query.count, query.filters, query.as_of)
-        return item_translate.recommend_response_to_pb(found)
-
-    async def FindSimilarItems(self, request: Any, context: Any) -> Any:
-        found = self._reads.similar(request.item_id, item_translate.count_from_pb(request))
-        return item_translate.similar_response_to_pb(*found)
+    async def GetForecast(
+        self, request: interests.GetForecastRequest, context: Any
+    ) -> interests.GetForecastResponse:
+        query = interest_messages.forecast_query_from_pb(request, self._now())
+        answer = await self._reads.forecast(query)
+        return interest_messages.forecast_to_pb(answer)
 
 
-class ProfileHandler(profile_service_pb2_grpc.ProfileServiceServicer):
-    """Portraits."""
+class RecommendationHandler(recommendations_grpc.RecommendationServiceServicer):
+    """RecommendationService."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, recommender: Recommender, now: Now) -> None:
+        self._recommender, self._now = recommender, now
 
-    async def GetProfile(self, request: Any, context: Any) -> Any:
-        as_of = interest_translate.as_of_from_pb(request, self._reads.now())
-        profile, basis = await self._reads.profile(request.user_id, as_of)
-        return item_translate.profile_response_to_pb(profile, basis, request.page_size or 10)
+    async def RecommendItems(
+        self, request: recommendations.RecommendItemsRequest, context: Any
+    ) -> recommendations.RecommendItemsResponse:
+        query = recommendation_messages.recommend_query_from_pb(request, self._now())
+        answer = await self._recommender.recommend(query)
+        return recommendation_messages.recommendations_to_pb(answer)
 
-
-class PrivacyHandler(privacy_service_pb2_grpc.PrivacyServiceServicer):
-    """Erasure."""
-
-    def __init__(self, inbox: Inbox, state: GatewayState) -> None:
-        self._inbox, self._state = inbox, state
-
-    async def EraseUser(self, request: Any, context: Any) -> Any:
-        erasure_id = uuid.uuid4().hex
-        commit = await self._inbox.append_erasure(self._state.tenant, erasure_id, request.user_id)
-        self._state.poll_erased()
-        return event_translate.erasure_response_to_pb(erasure_id, commit)
+    async def FindSimilarItems(
+        self, request: recommendations.FindSimilarItemsRequest, context: Any
+    ) -> recommendations.FindSimilarItemsResponse:
+        query = recommendation_messages.similar_query_from_pb(request, self._now())
+        answer = await self._recommender.similar(query)
+        return recommendation_messages.similar_to_pb(answer)
 
 
-class ModelHandler(model_service_pb2_grpc.ModelServiceServicer):
-    """Lists models."""
+class ProfileHandler(profiles_grpc.ProfileServiceServicer):
+    """ProfileService."""
 
-    def __init__(self, models: ModelRegistry, tenant: str) -> None:
-        self._models, self._tenant = models, tenant
+    def __init__(self, reads: Interests, now: Now) -> None:
+        self._reads, self._now = reads, now
 
-    async def ListModels(self, request: Any, context: Any) -> Any:
-        return item_translate.models_response_to_pb(self._models.list(self._tenant), request)
+    async def GetProfile(
+        self, request: profiles.GetProfileRequest, context: Any
+    ) -> profiles.GetProfileResponse:
+        query = profile_messages.profile_query_from_pb(request, self._now())
+        answer = await self._reads.profile(query)
+        return profile_messages.profile_to_pb(answer)
+
+
+class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):
+    """PrivacyService."""
+
+    def __init__(self, eraser: Eraser) -> None:
+        self._eraser = eraser
+
+    async def EraseUser(
+        self, request: privacy.EraseUserRequest, context: Any
+    ) -> privacy.EraseUserResponse:
+        user_id = privacy_messages.user_from_pb(request)
+        answer = await self._eraser.erase(user_id)
+        return privacy_messages.erasure_to_pb(answer)
+
+
+class ModelHandler(models_grpc.ModelServiceServicer):
+    """ModelService."""
+
+    def __init__(self, model_list: ModelList) -> None:
+        self._list = model_list
+
+    async def ListModels(
+        self, request: models.ListModelsRequest, context: Any
+    ) -> models.ListModelsResponse:
+        query = model_messages.models_query_from_pb(request)
+        answer = await self._list.page(query)
+        return model_messages.models_to_pb(answer)

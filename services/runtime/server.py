@@ -30,8 +30,6 @@ class Service:
     # driftline.v1.InterestService
     full_name: str
     register: Register
-    # Request messages, to compile their rules at start.
-    request_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,8 @@ async def serving(
     """
     check_listening_is_safe(settings)
     rules = shared_rules()
-    rules.warm(*(name for service in services for name in service.request_types))
+    for service in services:
+        rules.warm(*rules.requests_of(service.full_name))
     limits = Limits(
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_s=settings.default_deadline_s,

@@ -30,9 +30,14 @@ class Rules:
         self._type_named = lru_cache(maxsize=None)(self._find)
 
     def warm(self, *full_names: str) -> None:
-        """Compile the rules of these messages now instead of at the first call."""
+        """Compile the rules of these messages now instead of at the first calls."""
         for name in full_names:
             self._validator.collect_violations(self._type_named(name)())
+
+    def requests_of(self, service: str) -> tuple[str, ...]:
+        """Return the request messages of a service, like driftline.v1.InterestService."""
+        methods = self._pool.FindServiceByName(service).methods
+        return tuple(method.input_type.full_name for method in methods)
 
     def check(self, message: Message) -> None:
         """Check a message of the stubs.

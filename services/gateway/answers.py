@@ -1,0 +1,180 @@
+"""What is asked of the gateway and what it answers, in core types: between `translate` and stores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.core.periods import Period
+from services.core.recommend import Filters, RankedItems, SimilarItems
+from services.core.records import Forecast, InterestVector, ModelInfo, Profile
+from services.core.schema import Granularity
+from services.store.ports import Catalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instants:
+    """Now, twice: of events (replayed where `settings.now` says so) and of the wall clock."""
+
+    event_time: datetime
+    ingest_time: datetime
+
+
+Now = Callable[[], Instants]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsOf:
+    """The instants that a read answers for."""
+
+    # Events before this instant.
+    event_time: datetime
+    # What was known at this instant.
+    ingest_time: datetime
+    # Neither was asked for.
+    is_now: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What an answer rests on."""
+
+    as_of: AsOf
+    # Empty where no model took part.
+    model_version: str = ""
+    space_id: str = ""
+    is_personal: bool = True
+    is_stale: bool = False
+    # Up to when the newest input reaches; None where there is none.
+    input_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterestQuery:
+    user_id: str
+    granularity: Granularity
+    # None means the newest.
+    period: Period | None
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterestAnswer:
+    interest: InterestVector
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchQuery:
+    user_ids: tuple[str, ...]
+    granularity: Granularity
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAnswer:
+    # In the order asked.
+    found: tuple[tuple[str, InterestVector], ...]
+    missing_user_ids: tuple[str, ...]
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryQuery:
+    user_id: str
+    granularity: Granularity
+    # Vectors to return at most, at least 1.
+    limit: int
+    # Only ordinals below this one; None means from the newest.
+    before: int | None
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryAnswer:
+    granularity: Granularity
+    # Oldest first.
+    interests: tuple[InterestVector, ...]
+    # Older vectors lie below this ordinal; None where there are none.
+    next_before: int | None
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastQuery:
+    user_id: str
+    granularity: Granularity
+    # None means every horizon that is stored and not over.
+    period: Period | None
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastAnswer:
+    forecast: Forecast
+    # Rows of the forecast's means, nearest period first.
+    rows: tuple[int, ...]
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendQuery:
+    user_id: str
+    limit: int
+    filters: Filters
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendAnswer:
+    catalogue: Catalogue
+    items: RankedItems
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarQuery:
+    item_id: str
+    limit: int
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarAnswer:
+    catalogue: Catalogue
+    items: SimilarItems
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileQuery:
+    user_id: str
+    # Interests to return at most.
+    limit: int
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileAnswer:
+    profile: Profile
+    # Interests to return at most.
+    limit: int
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsQuery:
+    limit: int
+    # The last model of the page before; empty means from the newest.
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsAnswer:
+    models: tuple[ModelInfo, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureAnswer:
+    erasure_id: str
+    requested_time: datetime

@@ -1,0 +1,64 @@
+"""Offline history with limits of its own: a slow scan must not take the place of fast reads."""
+
+import asyncio
+from datetime import datetime
+
+from services.core.errors import Overloaded
+from services.core.records import InterestVector
+from services.core.schema import Granularity
+from services.runtime.errors import DeadlinePassed
+from services.store.ports import HistoryReader
+
+
+class LimitedHistory:
+    """A HistoryReader that refuses more than `max_calls` reads at once and waits `deadline_s` for one.
+
+    Raises Overloaded and DeadlinePassed besides what the reader raises.
+    """
+
+    def __init__(self, reader: HistoryReader, *, max_calls: int, deadline_s: float) -> None:
+        self._reader, self._max_calls, self._deadline_s = reader, max_calls, deadline_s
+        self._reads: set[asyncio.Task[list[InterestVector]]] = set()
+
+    async def trajectory(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+        limit: int,
+        before: int | None = None,
+    ) -> list[InterestVector]:
+        """Return a past trajectory; see the port."""
+        if len(self._reads) >= self._max_calls:
+            raise Overloaded(f"{self._max_calls} reads of history at once")
+        read = asyncio.create_task(
+            self._reader.trajectory(
+                tenant,
+                space_id,
+                user_id,
+                granularity,
+                event_time=event_time,
+                ingest_time=ingest_time,
+                limit=limit,
+                before=before,
+            )
+        )
+        # A read that nobody waits for any more holds its place until its thread is done.
+        self._reads.add(read)
+        read.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.shield(read)
+        except TimeoutError:
+            if read.done():
+                raise
+            raise DeadlinePassed("reading history", self._deadline_s) from None
+
+    def _ended(self, read: "asyncio.Task[list[InterestVector]]") -> None:
+        self._reads.discard(read)
+        if not read.cancelled():
+            read.exception()  # asked for, so that asyncio does not report it as forgotten

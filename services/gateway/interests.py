@@ -1,0 +1,229 @@
+"""Reads of vectors, trajectories, forecasts and portraits: which store answers, and how fresh."""
+
+from datetime import datetime
+
+from services.core.errors import Unimplemented, UserNotFound
+from services.core.periods import Period, period_at
+from services.core.records import InterestVector
+from services.core.schema import HISTORY_PERIODS, Granularity
+from services.gateway.answers import (
+    AsOf,
+    Basis,
+    BatchAnswer,
+    BatchQuery,
+    ForecastAnswer,
+    ForecastQuery,
+    InterestAnswer,
+    InterestQuery,
+    ProfileAnswer,
+    ProfileQuery,
+    TrajectoryAnswer,
+    TrajectoryQuery,
+)
+from services.gateway.state import GatewayState
+from services.store.ports import HistoryReader, InterestReader
+
+
+class Interests:
+    """Online store for now, offline history for the past."""
+
+    def __init__(
+        self,
+        state: GatewayState,
+        reader: InterestReader,
+        history: HistoryReader,
+        *,
+        stale_after_periods: int,
+    ) -> None:
+        self._state, self._reader, self._history = state, reader, history
+        self._stale_after = stale_after_periods
+
+    async def interest(self, query: InterestQuery) -> InterestAnswer:
+        """Return the newest vector, or that of one period.
+
+        Raises:
+            UserNotFound: there is none. NotReady: no model is live.
+        """
+        what = "interest vector" + (f" of {query.period.name}" if query.period else "")
+        self._state.refuse_erased(query.user_id, what)
+        space_id = self._state.served().model.space_id
+        if query.as_of.is_now and query.period is None:
+            found = await self._reader.interest(
+                self._state.tenant, space_id, query.user_id, query.granularity
+            )
+        elif query.as_of.is_now and query.period is not None:
+            found = await self._of_period(space_id, query, query.period)
+        else:
+            before = query.period.ordinal + 1 if query.period else None
+            newest = await self._past(space_id, query, limit=1, before=before)
+            found = next((v for v in newest if query.period in {None, v.period}), None)
+        if found is None:
+            raise UserNotFound(query.user_id, what)
+        return InterestAnswer(interest=found, basis=self._basis(query.as_of, space_id, found))
+
+    async def batch(self, query: BatchQuery) -> BatchAnswer:
+        """Return the newest vectors of many users; those without one are listed."""
+        space_id = self._state.served().model.space_id
+        asked = [user for user in query.user_ids if not self._state.is_erased(user)]
+        vectors = await self._reader.interests(
+            self._state.tenant, space_id, asked, query.granularity
+        )
+        of_user = {user: v for user, v in zip(asked, vectors, strict=True) if v is not None}
+        newest = max(of_user.values(), key=lambda v: v.period, default=None)
+        return BatchAnswer(
+            found=tuple((user, of_user[user]) for user in query.user_ids if user in of_user),
+            missing_user_ids=tuple(user for user in query.user_ids if user not in of_user),
+            basis=self._basis(query.as_of, space_id, newest),
+        )
+
+    async def trajectory(self, query: TrajectoryQuery) -> TrajectoryAnswer:
+        """Return the newest vectors up to a limit, or those before a page that was returned.
+
+        Raises:
+            UserNotFound: there is none up to `as_of`. NotReady: no model is live.
+        """
+        self._state.refuse_erased(query.user_id, "interest vector")
+        space_id = self._state.served().model.space_id
+        answer = await self._kept_online(space_id, query) if query.as_of.is_now else None
+        if answer is None:
+            # One more than asked shows whether there is a page before this one.
+            found = await self._past(space_id, query, limit=query.limit + 1, before=query.before)
+            answer = self._page(space_id, query, found, has_more=len(found) > query.limit)
+        if not answer.interests and query.before is None:
+            raise UserNotFound(query.user_id, "interest vector")
+        return answer
+
+    async def forecast(self, query: ForecastQuery) -> ForecastAnswer:
+        """Return the forecasts of periods that are not over.
+
+        Raises:
+            UserNotFound: none was made of the user, or of that period.
+            Unimplemented: a past instant was asked for.
+        """
+        what = "forecast" + (f" of {query.period.name}" if query.period else "")
+        if not query.as_of.is_now:
+            raise Unimplemented("a forecast as of a past instant")
+        self._state.refuse_erased(query.user_id, what)
+        served = self._state.served()
+        forecast = await self._reader.forecast(
+            self._state.tenant, served.model.space_id, query.user_id, query.granularity
+        )
+        if forecast is None:
+            raise UserNotFound(query.user_id, what)
+        current = period_at(query.granularity, query.as_of.event_time)
+        targets = [forecast.made_at + horizon for horizon in forecast.horizons]
+        rows = tuple(
+            row
+            for row, target in enumerate(targets)
+            if target >= current and query.period in {None, target}
+        )
+        if not rows:
+            raise UserNotFound(query.user_id, what)
+        return ForecastAnswer(
+            forecast=forecast,
+            rows=rows,
+            basis=Basis(
+                as_of=query.as_of,
+                model_version=forecast.model_version,
+                space_id=served.model.space_id,
+                is_stale=self._is_stale(forecast.made_at, query.as_of.event_time),
+                input_time=forecast.made_at.end,
+            ),
+        )
+
+    async def profile(self, query: ProfileQuery) -> ProfileAnswer:
+        """Return the portrait.
+
+        Raises:
+            UserNotFound: nothing is known. Unimplemented: a past instant was asked for.
+        """
+        if not query.as_of.is_now:
+            raise Unimplemented("a portrait as of a past instant")
+        self._state.refuse_erased(query.user_id, "portrait")
+        model = self._state.served().model
+        found = await self._reader.profile(self._state.tenant, model.space_id, query.user_id)
+        if found is None:
+            raise UserNotFound(query.user_id, "portrait")
+        newest = found.last_event_time
+        basis = Basis(
+            as_of=query.as_of,
+            is_stale=self._is_stale(period_at(Granularity.WEEK, newest), query.as_of.event_time),
+            input_time=newest,
+        )
+        return ProfileAnswer(profile=found, limit=query.limit, basis=basis)
+
+    async def _of_period(
+        self, space_id: str, query: InterestQuery, period: Period
+    ) -> InterestVector | None:
+        kept = await self._reader.history(
+            self._state.tenant, space_id, query.user_id, query.granularity
+        )
+        for vector in kept:
+            if vector.period == period:
+                return vector
+        is_all = len(kept) < HISTORY_PERIODS[query.granularity]
+        if is_all or period > kept[0].period:
+            return None
+        older = await self._past(space_id, query, limit=1, before=period.ordinal + 1)
+        return older[-1] if older and older[-1].period == period else None
+
+    async def _kept_online(self, space_id: str, query: TrajectoryQuery) -> TrajectoryAnswer | None:
+        """Answer from the vectors that are kept online; None where they do not reach far enough."""
+        kept = await self._reader.history(
+            self._state.tenant, space_id, query.user_id, query.granularity
+        )
+        page = [v for v in kept if query.before is None or v.period.ordinal < query.before]
+        # A full history may have been cut: then there may be older vectors offline. To look would
+        # cost each default call a scan, so the page before may turn out to be empty.
+        is_all = len(kept) < HISTORY_PERIODS[query.granularity]
+        if not is_all and len(page) < query.limit:
+            return None
+        return self._page(space_id, query, page, has_more=len(page) > query.limit or not is_all)
+
+    def _page(
+        self, space_id: str, query: TrajectoryQuery, found: list[InterestVector], *, has_more: bool
+    ) -> TrajectoryAnswer:
+        kept = found[-query.limit :]
+        return TrajectoryAnswer(
+            granularity=query.granularity,
+            interests=tuple(kept),
+            next_before=kept[0].period.ordinal if kept and has_more else None,
+            basis=self._basis(query.as_of, space_id, kept[-1] if kept else None),
+        )
+
+    async def _past(
+        self,
+        space_id: str,
+        query: InterestQuery | TrajectoryQuery,
+        *,
+        limit: int,
+        before: int | None,
+    ) -> list[InterestVector]:
+        event_time = query.as_of.event_time
+        if query.as_of.ingest_time > event_time and not query.as_of.is_now:
+            # A period still open then was recomputed later, with later events: closed ones only.
+            event_time = period_at(query.granularity, event_time).start
+        return await self._history.trajectory(
+            self._state.tenant,
+            space_id,
+            query.user_id,
+            query.granularity,
+            event_time=event_time,
+            ingest_time=query.as_of.ingest_time,
+            limit=limit,
+            before=before,
+        )
+
+    def _basis(self, as_of: AsOf, space_id: str, newest: InterestVector | None) -> Basis:
+        if newest is None:
+            return Basis(as_of=as_of, is_personal=False)
+        return Basis(
+            as_of=as_of,
+            model_version=newest.model_version,
+            space_id=space_id,
+            is_stale=self._is_stale(newest.period, as_of.event_time),
+            input_time=newest.period.end,
+        )
+
+    def _is_stale(self, newest: Period, now: datetime) -> bool:
+        return period_at(newest.granularity, now) - newest > self._stale_after

@@ -1,0 +1,160 @@
+"""InterestService's messages <-> core types. Shape suffixes: D = width."""
+
+import numpy as np
+from driftline.v1 import interest_service_pb2 as pb
+from driftline.v1 import vector_pb2
+
+from services.core.periods import Period, period_from_name
+from services.core.records import F32, Forecast, InterestVector
+from services.core.schema import HISTORY_PERIODS, Granularity
+from services.gateway.answers import (
+    BatchAnswer,
+    BatchQuery,
+    ForecastAnswer,
+    ForecastQuery,
+    Instants,
+    InterestAnswer,
+    InterestQuery,
+    TrajectoryAnswer,
+    TrajectoryQuery,
+)
+from services.gateway.translate.instants import (
+    as_of_from_pb,
+    as_of_now,
+    basis_to_pb,
+    granularity_from_pb,
+    granularity_to_pb,
+    instant_to_pb,
+)
+from services.gateway.translate.pages import before_from_token, trajectory_token
+
+
+def interest_query_from_pb(request: pb.GetInterestRequest, now: Instants) -> InterestQuery:
+    """Return the query.
+
+    Raises:
+        InvalidArgument: the period is not one of the granularity, or an instant lies in the future.
+    """
+    granularity = granularity_from_pb(request.granularity)
+    return InterestQuery(
+        user_id=request.user_id,
+        granularity=granularity,
+        period=_period(granularity, request.period),
+        as_of=as_of_from_pb(request.as_of, now),
+    )
+
+
+def interest_to_pb(answer: InterestAnswer) -> pb.GetInterestResponse:
+    """Return the response."""
+    return pb.GetInterestResponse(
+        interest=_vector_to_pb(answer.interest, answer.basis.space_id),
+        basis=basis_to_pb(answer.basis),
+    )
+
+
+def batch_query_from_pb(request: pb.BatchGetInterestsRequest, now: Instants) -> BatchQuery:
+    """Return the query. Raises InvalidArgument where the granularity is unknown."""
+    return BatchQuery(
+        user_ids=tuple(request.user_ids),
+        granularity=granularity_from_pb(request.granularity),
+        as_of=as_of_now(now),
+    )
+
+
+def batch_to_pb(answer: BatchAnswer) -> pb.BatchGetInterestsResponse:
+    """Return the response."""
+    space_id = answer.basis.space_id
+    return pb.BatchGetInterestsResponse(
+        interests=[
+            pb.UserInterest(user_id=user_id, interest=_vector_to_pb(vector, space_id))
+            for user_id, vector in answer.found
+        ],
+        missing_user_ids=answer.missing_user_ids,
+        basis=basis_to_pb(answer.basis),
+    )
+
+
+def trajectory_query_from_pb(request: pb.GetTrajectoryRequest, now: Instants) -> TrajectoryQuery:
+    """Return the query; a page size of 0 is what the online store keeps.
+
+    Raises:
+        InvalidArgument: the token is not of this request, or an instant lies in the future.
+    """
+    granularity = granularity_from_pb(request.granularity)
+    return TrajectoryQuery(
+        user_id=request.user_id,
+        granularity=granularity,
+        limit=request.page_size or HISTORY_PERIODS[granularity],
+        before=before_from_token(request.page_token, granularity),
+        as_of=as_of_from_pb(request.as_of, now),
+    )
+
+
+def trajectory_to_pb(answer: TrajectoryAnswer) -> pb.GetTrajectoryResponse:
+    """Return the response."""
+    token = ""
+    if answer.next_before is not None:
+        token = trajectory_token(answer.granularity, answer.next_before)
+    space_id = answer.basis.space_id
+    return pb.GetTrajectoryResponse(
+        interests=[_vector_to_pb(vector, space_id) for vector in answer.interests],
+        next_page_token=token,
+        basis=basis_to_pb(answer.basis),
+    )
+
+
+def forecast_query_from_pb(request: pb.GetForecastRequest, now: Instants) -> ForecastQuery:
+    """Return the query.
+
+    Raises:
+        InvalidArgument: the period is not one of the granularity, or an instant lies in the future.
+    """
+    granularity = granularity_from_pb(request.granularity)
+    return ForecastQuery(
+        user_id=request.user_id,
+        granularity=granularity,
+        period=_period(granularity, request.period),
+        as_of=as_of_from_pb(request.as_of, now),
+    )
+
+
+def forecast_to_pb(answer: ForecastAnswer) -> pb.GetForecastResponse:
+    """Return the response."""
+    forecast, space_id = answer.forecast, answer.basis.space_id
+    return pb.GetForecastResponse(
+        forecasts=[_forecast_to_pb(forecast, row, space_id) for row in answer.rows],
+        forecaster=forecast.forecaster,
+        made_time=instant_to_pb(forecast.made_at.end),
+        basis=basis_to_pb(answer.basis),
+    )
+
+
+def _period(granularity: Granularity, name: str) -> Period | None:
+    return period_from_name(granularity, name) if name else None
+
+
+def _vector_to_pb(vector: InterestVector, space_id: str) -> vector_pb2.InterestVector:
+    period = vector.period
+    return vector_pb2.InterestVector(
+        vector=vector_pb2.Vector(space_id=space_id, values=_packed(vector.vec_D)),
+        granularity=granularity_to_pb(period.granularity),
+        period=period.name,
+        period_start_time=instant_to_pb(period.start),
+        period_end_time=instant_to_pb(period.end),
+        event_count=vector.event_count,
+        computed_time=instant_to_pb(vector.computed_time),
+    )
+
+
+def _forecast_to_pb(forecast: Forecast, row: int, space_id: str) -> vector_pb2.ForecastVector:
+    horizon = forecast.horizons[row]
+    return vector_pb2.ForecastVector(
+        mean=vector_pb2.Vector(space_id=space_id, values=_packed(forecast.means_HD[row])),
+        scale_values=_packed(forecast.scales_HD[row]),
+        horizon=horizon,
+        period=(forecast.made_at + horizon).name,
+    )
+
+
+def _packed(values_D: F32) -> bytes:
+    return np.ascontiguousarray(values_D, "<f4").tobytes()

@@ -1,0 +1,45 @@
+"""ModelService's messages <-> core types."""
+
+from driftline.v1 import model_service_pb2 as pb
+
+from services.core.records import ModelInfo
+from services.gateway.answers import ModelsAnswer, ModelsQuery
+from services.gateway.translate.instants import instant_to_pb
+from services.gateway.translate.pages import model_from_token, models_token
+
+DEFAULT_PAGE_SIZE = 20
+
+_STAGES = {
+    "candidate": pb.MODEL_STAGE_CANDIDATE,
+    "live": pb.MODEL_STAGE_LIVE,
+    "previous": pb.MODEL_STAGE_PREVIOUS,
+}
+
+
+def models_query_from_pb(request: pb.ListModelsRequest) -> ModelsQuery:
+    """Return the query. Raises InvalidArgument where the token is not one of ours."""
+    return ModelsQuery(
+        limit=request.page_size or DEFAULT_PAGE_SIZE, after=model_from_token(request.page_token)
+    )
+
+
+def models_to_pb(answer: ModelsAnswer) -> pb.ListModelsResponse:
+    """Return the response."""
+    token = models_token(answer.models[-1].model_version) if answer.has_more else ""
+    return pb.ListModelsResponse(
+        models=[_model_to_pb(model) for model in answer.models], next_page_token=token
+    )
+
+
+def _model_to_pb(model: ModelInfo) -> pb.Model:
+    return pb.Model(
+        model_version=model.model_version,
+        space_id=model.space_id,
+        stage=_STAGES.get(model.stage, pb.MODEL_STAGE_UNSPECIFIED),
+        trained_time=instant_to_pb(model.trained_time),
+        data_sha256=model.data_sha256,
+        trained_until_time=instant_to_pb(model.trained_until),
+        metrics=[
+            pb.Metric(name=name, value=value) for name, value in sorted(model.metrics.items())
+        ],
+    )
