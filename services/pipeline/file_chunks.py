@@ -138,7 +138,7 @@ class _Records:
 
     def __init__(self, file: TextIO, delimiter: str, width: int) -> None:
         self._file, self._delimiter, self._width = file, delimiter, width
-        self._line = 1
+        self._line = 2  # the header was the first
         self._again: list[str] = []
         self._taken: list[str] = []
         self._bad: list[tuple[int, str, str]] = []
