@@ -31,7 +31,7 @@ from services.core.errors import DependencyUnavailable, NotReady
 from services.runtime.ports import free_port
 from services.runtime.settings import Settings
 
-START_LIMIT_S = 180.0
+START_LIMIT_S = 240.0
 STOP_LIMIT_S = 40.0
 # CPUs are what Ray's books say; replicas share the real ones.
 LOGICAL_CPUS = 16
