@@ -4,7 +4,6 @@ Shape suffixes: E = events, U = users, N = items.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -95,57 +94,46 @@ def dataset_from_frame(
     pooling: PoolingConfig,
     *,
     texts: pl.DataFrame | None = None,
-    item_ids: Sequence[str] | None = None,
 ) -> Dataset:
     """Turn a frame of events into arrays.
+
+    An item without any text is not known: its events are left out, as in serving. So are bulk days.
 
     Args:
         events: user_id, item_id, event_time (UTC), kind; value and text where there are any.
         granularity: of the periods.
         pooling: weights by kind.
-        texts: item_id, text; where not given, the text of the item's first event.
-        item_ids: the catalogue; where not given, the items of the events.
+        texts: item_id, text; the first row of an item counts. Where not given, the first text among
+            the item's events; where those have no text column, the item's id.
 
     Raises:
-        InvalidArgument: there are no events, or a column is missing.
+        InvalidArgument: there are no events of known items, or a column is missing.
     """
     for column in (USER_ID, ITEM_ID, EVENT_TIME, KIND):
         if column not in events.columns:
             raise InvalidArgument(
                 "events", f"no column {column}; there are {', '.join(events.columns)}"
             )
-    if events.is_empty():
+    frame = _ordered(events)
+    items = _items(frame, texts)
+    users = frame.select(pl.col(USER_ID).unique().sort()).with_row_index("user_ix")
+    frame = frame.join(
+        items.select(ITEM_ID).with_row_index("item_ix"), on=ITEM_ID, maintain_order="left"
+    ).join(users, on=USER_ID, maintain_order="left")
+    if frame.is_empty():
         raise InvalidArgument("events", "there are none")
-    value = pl.col(VALUE).fill_null(1.0) if VALUE in events.columns else pl.lit(1.0)
-    frame = events.with_columns(
-        pl.col(USER_ID).cast(pl.String),
-        pl.col(ITEM_ID).cast(pl.String),
-        pl.col(EVENT_TIME).cast(pl.Datetime("us")).dt.timestamp("us").alias("us"),
-        pl.col(KIND).cast(pl.String).fill_null(str(Kind.VIEW)),
-        value.cast(pl.Float64).alias(VALUE),
-    ).sort("us", USER_ID, ITEM_ID, maintain_order=True)
-    per_day = pl.len().over(USER_ID, pl.col("us") // int(DAY_S * 1e6))
-    frame = frame.filter(per_day <= BULK_DAY_EVENTS)
-    users = frame[USER_ID].unique().sort()
-    items = (
-        pl.Series(ITEM_ID, sorted(set(item_ids)))
-        if item_ids is not None
-        else frame[ITEM_ID].unique().sort()
-    )
-    frame = frame.filter(pl.col(ITEM_ID).is_in(items.implode()))
     time_E = frame["us"].to_numpy() / 1e6
+    kind_E = frame[KIND].to_numpy().astype(str)
     return Dataset(
-        user_ids=tuple(users.to_list()),
-        item_ids=tuple(items.to_list()),
-        texts=_texts(items, frame if texts is None else texts),
+        user_ids=tuple(users[USER_ID].to_list()),
+        item_ids=tuple(items[ITEM_ID].to_list()),
+        texts=tuple(items[TEXT].to_list()),
         granularity=granularity,
-        user_ix_E=np.searchsorted(users.to_numpy(), frame[USER_ID].to_numpy()).astype(np.int64),
-        item_ix_E=np.searchsorted(items.to_numpy(), frame[ITEM_ID].to_numpy()).astype(np.int64),
+        user_ix_E=frame["user_ix"].cast(pl.Int64).to_numpy(),
+        item_ix_E=frame["item_ix"].cast(pl.Int64).to_numpy(),
         time_E=time_E,
         period_E=_periods(time_E, granularity),
-        weight_E=event_weights(
-            frame[KIND].to_numpy().astype(str), frame[VALUE].to_numpy(), pooling
-        ),
+        weight_E=event_weights(kind_E, frame[VALUE].to_numpy(), pooling),
     )
 
 
@@ -159,16 +147,32 @@ def period_start(granularity: Granularity, ordinal: int) -> float:
     return Period(granularity, ordinal).start.timestamp()
 
 
-def _texts(items: pl.Series, rows: pl.DataFrame) -> tuple[str, ...]:
-    if TEXT not in rows.columns:
-        return tuple(items.to_list())
+def _ordered(events: pl.DataFrame) -> pl.DataFrame:
+    """Return events in time order with `us`, microseconds since 1970; bulk days are left out."""
+    value = pl.col(VALUE).fill_null(1.0) if VALUE in events.columns else pl.lit(1.0)
+    frame = events.with_columns(
+        pl.col(USER_ID).cast(pl.String),
+        pl.col(ITEM_ID).cast(pl.String),
+        pl.col(EVENT_TIME).cast(pl.Datetime("us")).dt.timestamp("us").alias("us"),
+        pl.col(KIND).cast(pl.String).fill_null(str(Kind.VIEW)),
+        value.cast(pl.Float64).alias(VALUE),
+    ).sort("us", USER_ID, ITEM_ID, maintain_order=True)
+    per_day = pl.len().over(USER_ID, pl.col("us") // int(DAY_S * 1e6))
+    return frame.filter(per_day <= BULK_DAY_EVENTS)
+
+
+def _items(frame: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
+    """Return item_id and text of the items that have events and a text, in catalogue order."""
+    seen = frame.select(pl.col(ITEM_ID).unique().sort())
+    if texts is None and TEXT not in frame.columns:
+        return seen.with_columns(pl.col(ITEM_ID).alias(TEXT))
     known = (
-        rows.drop_nulls(TEXT)
+        (frame if texts is None else texts)
+        .drop_nulls(TEXT)
         .unique(ITEM_ID, keep="first", maintain_order=True)
         .select(pl.col(ITEM_ID).cast(pl.String), pl.col(TEXT).str.strip_chars())
     )
-    joined = items.to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
-    return tuple(joined[TEXT].fill_null("").to_list())
+    return seen.join(known, on=ITEM_ID, maintain_order="left")
 
 
 def _periods(time_E: F64, granularity: Granularity) -> I64:

@@ -89,7 +89,7 @@ def event_weights(kind_E: NDArray[np.str_], value_E: F64, config: PoolingConfig)
     return weight_E
 
 
-def pool_periods(  # noqa: PLR0917 - columns of one table, in its order
+def pool_periods(
     user_ix_E: I64, period_E: I64, item_row_E: I64, weight_E: F64, items_ND: F32,
     config: PoolingConfig,
 ) -> PooledPeriods:  # fmt: skip
@@ -141,7 +141,7 @@ def pool_periods(  # noqa: PLR0917 - columns of one table, in its order
     )
 
 
-def pool_rank_states(  # noqa: PLR0917 - columns of one table, in its order
+def pool_rank_states(
     user_ix_E: I64, time_E: F64, item_row_E: I64, item_ix_E: I64, weight_E: F64, items_ND: F32,
     user_count: int, config: PoolingConfig,
 ) -> RankStates:  # fmt: skip
@@ -189,7 +189,7 @@ def pool_rank_states(  # noqa: PLR0917 - columns of one table, in its order
     )
 
 
-def decayed_histories(  # noqa: PLR0917 - as pool_rank_states
+def decayed_histories(
     user_ix_E: I64, time_E: F64, item_row_E: I64, weight_E: F64, now: float,
     shape_UN: tuple[int, int], config: PoolingConfig,
 ) -> "list[sparse.csr_matrix]":  # fmt: skip

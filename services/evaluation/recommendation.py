@@ -1,7 +1,7 @@
 """Ranks all items for every user at every origin, by every method, and measures.
 
 Shape suffixes: B = users of a chunk, N = items, K = positions, S = (user, origin) samples,
-C = columns.
+C = columns, W = head of the ranking, R = users of a chunk that a slice asks about.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,9 +13,11 @@ from services.core.dataset import Dataset
 from services.core.metrics import bootstrap_means, rank_metrics
 from services.core.pooling import F64, I64
 from services.evaluation.protocol import SLICES, OriginView, Split, first_seen, view_at
-from services.evaluation.scorers import Method, Scorer, top_rows
+from services.evaluation.scorers import Method, Scorer, top_allowed, top_rows
 
 POSITIONS = 10
+# Positions of the whole ranking that are searched for a slice's best, before it is ranked alone.
+HEAD = 64
 # Users scored at once; bounds the memory at this many times N scores.
 CHUNK = 2048
 OURS = "driftline"
@@ -82,25 +84,28 @@ def _measure(
     for start in range(0, len(view.users), CHUNK):
         users_B = view.users[start : start + CHUNK]
         score_BN = scorer(users_B)
+        head_BW = top_rows(score_BN, HEAD)
+        truths = {h: truth_UN[users_B].toarray() > 0 for h, truth_UN in view.truth_UN.items()}
         for part in slices:
             allowed_BN = view.allowed(part, users_B)
-            ranked_BN = score_BN if part == "all" else np.where(allowed_BN, score_BN, -np.inf)
-            top_BK = top_rows(ranked_BN, POSITIONS)
-            for horizon, truth_UN in view.truth_UN.items():
-                truth_BN = (truth_UN[users_B].toarray() > 0) & allowed_BN
-                count_B = truth_BN.sum(axis=1)
-                asked = np.flatnonzero(count_B)
-                if not len(asked):
+            asked_BN = np.logical_or.reduce(list(truths.values())) & allowed_BN
+            rows = np.flatnonzero(asked_BN.any(axis=1))
+            top_RK = top_allowed(score_BN[rows], allowed_BN[rows], head_BW[rows], POSITIONS)
+            for horizon, truth_BN in truths.items():
+                truth_RN = truth_BN[rows] & allowed_BN[rows]
+                count_R = truth_RN.sum(axis=1)
+                has = np.flatnonzero(count_R)
+                if not len(has):
                     continue
-                hit_BK = np.take_along_axis(truth_BN, top_BK, axis=1)[asked]
-                recall, ndcg = rank_metrics(hit_BK, count_B[asked])
+                hit_RK = np.take_along_axis(truth_RN, top_RK, axis=1)[has]
+                recall, ndcg = rank_metrics(hit_RK, count_R[has])
                 cell = samples.setdefault((part, horizon, name), Samples())
-                cell.users.append(users_B[asked])
+                cell.users.append(users_B[rows[has]])
                 cell.recall.append(recall)
                 cell.ndcg.append(ndcg)
-                shown.setdefault((part, horizon, name), []).append(np.unique(top_BK[asked]))
-    for key, rows in shown.items():
-        distinct = len(np.unique(np.concatenate(rows)))
+                shown.setdefault((part, horizon, name), []).append(np.unique(top_RK[has]))
+    for key, tops in shown.items():
+        distinct = len(np.unique(np.concatenate(tops)))
         samples[key].coverage.append(distinct / view.past.item_count)
 
 

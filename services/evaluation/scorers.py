@@ -12,12 +12,14 @@
 
 Baselines see the same events at every origin. Their constants are chosen on the validation periods.
 
-Shape suffixes: U = users, N = items, B = users asked, E = events.
+Shape suffixes: U = users, N = items, B = users asked, E = events, K = positions,
+W = head of a ranking, S = rows ranked again.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from services.core.dataset import Dataset
@@ -188,6 +190,25 @@ def top_rows(score_BN: F32, k: int) -> I64:
     worst_B = np.take_along_axis(score_BN, top_BK[:, -1:], axis=1)[:, 0]
     unsure = np.flatnonzero(worst_B <= near_score_BW.min(axis=1))
     top_BK[unsure] = np.argsort(-score_BN[unsure], axis=1, kind="stable")[:, :k]
+    return top_BK
+
+
+def top_allowed(score_BN: F32, allowed_BN: NDArray[np.bool_], head_BW: I64, k: int) -> I64:
+    """Return each row's `k` best allowed columns, best first, equal scores in catalogue order.
+
+    Args:
+        score_BN: scores.
+        allowed_BN: which columns may be returned; where fewer than `k` may, others fill the end.
+        head_BW: top_rows(score_BN, W) for some W: where it holds `k` allowed ones, those are they.
+        k: how many.
+    """
+    is_good_BW = np.take_along_axis(allowed_BN, head_BW, axis=1)
+    first_BK = np.argsort(~is_good_BW, axis=1, kind="stable")[:, :k]
+    top_BK = np.take_along_axis(head_BW, first_BK, axis=1)
+    short = np.flatnonzero(is_good_BW.sum(axis=1) < k)
+    if len(short):
+        masked_SN = np.where(allowed_BN[short], score_BN[short], -np.inf)
+        top_BK[short] = top_rows(masked_SN, k)
     return top_BK
 
 

@@ -87,6 +87,8 @@ def refresh(
         lambda bucket: compute.refresh_forecasts([bucket], is_full=is_full),
         settings.bucket_count, "forecasts", on_progress,
     )  # fmt: skip
+    # Only now: other teams must not meet a space that is half filled.
+    stores.features.point_services(tenant, items.space_id)
     return RefreshSummary(
         preprocess=taken,
         erased_users=erased,

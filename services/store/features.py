@@ -3,19 +3,21 @@
 import sqlite3
 import threading
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from filelock import FileLock
+from filelock import Timeout as LockTimeout
 
 from services.core import schema as names
-from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument
+from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument, NotReady
 from services.core.views import View, view_named, views_of
 from services.store import offline_parts
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
-from services.store.layout import Layout
+from services.store.layout import Layout, read_json, write_json
 from services.store.wire import entity_key, redis_key
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 # Rows in one call of Feast's writer; it holds them as protobuf messages meanwhile.
 CHUNK_ROWS = 1000
+# Longest wait for another process that publishes, and for a locked file.
 _BUSY_S = 60.0
+# Which space the feature services answer from; spares a process that only asks the import of Feast.
+_SERVED = "served_space.json"
 
 
 class FeastFeatures:
@@ -48,17 +53,30 @@ class FeastFeatures:
         self._lock = threading.RLock()
 
     def apply(self, tenant: str, space_id: str) -> None:
-        """Declare every view of a space in the registry, and point the stable services at it."""
-        from feature_repo.definitions import definitions, services
+        """Declare every view of a space in the registry; the first space is served at once."""
+        from feature_repo.definitions import definitions
 
-        root = str(self._layout.offline_dir(tenant, "x").parent.absolute())
         offline_parts.declare(self._layout, tenant, space_id)
+        folder = self._layout.feast_dir(tenant)
         with self._alone(tenant), _named("the Feast registry"):
-            store = self._store(tenant)
-            store.apply([*definitions(space_id, root), *services(space_id, root)], partial=True)
+            self._store(tenant).apply(definitions(space_id, self._offline_root(tenant)))
             if self._config.is_sqlite:
-                with sqlite3.connect(self._layout.feast_dir(tenant) / "online.db") as connection:
+                with closing(sqlite3.connect(folder / "online.db")) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
+        self._config.write_yaml(tenant, folder)
+        if not read_json(folder / _SERVED):
+            self.point_services(tenant, space_id)
+
+    def point_services(self, tenant: str, space_id: str) -> None:
+        """Make the feature services of other teams answer from a space that was applied."""
+        served = self._layout.feast_dir(tenant) / _SERVED
+        if read_json(served).get("space_id") == space_id:
+            return
+        from feature_repo.definitions import services
+
+        with self._alone(tenant), _named("the Feast registry"):
+            self._store(tenant).apply(services(space_id, self._offline_root(tenant)))
+            write_json(served, {"space_id": space_id})
 
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
         """Write rows, stamped with their computed time."""
@@ -68,7 +86,7 @@ class FeastFeatures:
             view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
         )
         with self._alone(tenant), _named("the online store"):
-            store = self._store(tenant)
+            store = self._store_with(tenant, view)
             for start in range(0, len(stamped), CHUNK_ROWS):
                 chunk = stamped.slice(start, CHUNK_ROWS)
                 store.write_to_online_store(view, df=_as_pandas(chunk), allow_registry_cache=True)
@@ -85,6 +103,8 @@ class FeastFeatures:
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space, online and offline."""
+        if not user_ids:
+            return
         offline_parts.erase(self._layout, tenant, space_id, user_ids)
         keys = [entity_key(names.USER_ID, user_id) for user_id in user_ids]
         with self._alone(tenant), _named("the online store"):
@@ -97,7 +117,7 @@ class FeastFeatures:
         path = self._layout.feast_dir(tenant) / "online.db"
         if not path.exists():
             return
-        with sqlite3.connect(path, timeout=_BUSY_S) as connection:
+        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             for view in _online_user_views(space_id):
                 table = f"{tenant}_{view.name}"
@@ -106,7 +126,7 @@ class FeastFeatures:
                         f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 - names are ours
                         [(key,) for key in keys],
                     )
-        with sqlite3.connect(path, timeout=_BUSY_S) as connection:
+        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:
             # Deleted rows' bytes stay in free pages and in the log until these two.
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -114,7 +134,8 @@ class FeastFeatures:
     def _erase_redis(self, tenant: str, keys: list[bytes]) -> None:
         import redis
 
-        with redis.Redis.from_url(self._config.redis_url) as client:
+        # One hash holds every user-keyed view of the tenant, of any space.
+        with redis.Redis.from_url(self._config.redis_url, socket_timeout=_BUSY_S) as client:
             client.delete(*(redis_key(tenant, key) for key in keys))
 
     def _store(self, tenant: str) -> "FeatureStore":
@@ -126,44 +147,55 @@ class FeastFeatures:
             self._stores[tenant] = FeatureStore(config=self._config.repo_config(tenant, folder))
         return self._stores[tenant]
 
-    def _alone(self, tenant: str) -> AbstractContextManager[Any]:
-        if not self._config.is_sqlite:
-            return self._lock
-        folder = self._layout.feast_dir(tenant)
-        folder.mkdir(parents=True, exist_ok=True)
-        return _Both(self._lock, FileLock(folder / "publish.lock"))
+    def _store_with(self, tenant: str, view: str) -> "FeatureStore":
+        """Return the store, its registry cache refreshed where another process applied the view."""
+        from feast.errors import FeatureViewNotFoundException
 
-
-class _Both:
-    """Holds a thread lock, then a process lock."""
-
-    def __init__(self, inner: threading.RLock, outer: FileLock) -> None:
-        self._inner, self._outer = inner, outer
-
-    def __enter__(self) -> None:
-        self._inner.acquire()
+        store = self._store(tenant)
         try:
-            self._outer.acquire()
-        except BaseException:
-            self._inner.release()
-            raise
+            store.get_feature_view(view, allow_registry_cache=True)
+        except FeatureViewNotFoundException:
+            store.refresh_registry()
+            try:
+                store.get_feature_view(view, allow_registry_cache=True)
+            except FeatureViewNotFoundException:
+                raise NotReady(f"view {view}", "run `driftline refresh`") from None
+        return store
 
-    def __exit__(self, *_: object) -> None:
-        self._outer.release()
-        self._inner.release()
+    def _offline_root(self, tenant: str) -> str:
+        return str((self._layout.feast_dir(tenant) / "offline").absolute())
+
+    @contextmanager
+    def _alone(self, tenant: str) -> Iterator[None]:
+        """Hold the thread lock and, where the tenant's folder holds a store, the process lock."""
+        with self._lock:
+            if not self._config.has_files:
+                yield
+                return
+            folder = self._layout.feast_dir(tenant)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / "publish.lock", timeout=_BUSY_S)
+            try:
+                lock.acquire()
+            except LockTimeout:
+                raise DependencyUnavailable(
+                    "the feature store", f"is held by another process ({folder / 'publish.lock'})"
+                ) from None
+            try:
+                yield
+            finally:
+                lock.release()
 
 
-class _named:  # noqa: N801 - reads as a phrase
+@contextmanager
+def _named(what: str) -> Iterator[None]:
     """Turn a store's own failures into DependencyUnavailable with its name."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, CoreError):
-            raise DependencyUnavailable(self._what, f"failed ({error})") from error
+    try:
+        yield
+    except CoreError:
+        raise
+    except Exception as error:
+        raise DependencyUnavailable(what, f"failed ({error})") from error
 
 
 def _online_user_views(space_id: str) -> list[View]:

@@ -35,12 +35,20 @@ class MemoryFeatures(InterestReads):
         # Rows by id, by (tenant, view); parts by (bucket, part), by (tenant, view).
         self._online: dict[_Key, dict[str, StoredRow]] = {}
         self._offline: dict[_Key, dict[tuple[int, str], pl.DataFrame]] = {}
+        # The space that feature services answer from, by tenant.
+        self.served: dict[str, str] = {}
 
     def apply(self, tenant: str, space_id: str) -> None:
         """Declare every view of a space."""
         for name in views_of(space_id):
             self._online.setdefault((tenant, name), {})
             self._offline.setdefault((tenant, name), {})
+        self.served.setdefault(tenant, space_id)
+
+    def point_services(self, tenant: str, space_id: str) -> None:
+        """Make the feature services answer from a space."""
+        self._applied(self._online, tenant, view_named(names.rank_state_view(space_id)))
+        self.served[tenant] = space_id
 
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
         """Write rows; an older computed time than the stored one is ignored, as Redis does."""

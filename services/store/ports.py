@@ -72,8 +72,10 @@ class HistoryReader(Protocol):
         limit: int,
         before: int | None = None,
     ) -> list[InterestVector]:
-        """Return at most `limit` vectors, oldest first: the newest periods that had begun before `event_time`,
-        each as its newest row with `known_time <= ingest_time`; only ordinals below `before` where given.
+        """Return at most `limit` vectors, oldest first.
+
+        They are the newest periods that had begun before `event_time`, each as its newest row with
+        `known_time <= ingest_time`; only ordinals below `before` where given.
         """
         ...
 
@@ -86,6 +88,13 @@ class FeatureWriter(Protocol):
 
     def apply(self, tenant: str, space_id: str) -> None:
         """Declare every view of a space in the registry; idempotent."""
+        ...
+
+    def point_services(self, tenant: str, space_id: str) -> None:
+        """Make the stable feature services of other teams answer from an applied space.
+
+        The first space that is applied is served at once; a later one when it is backfilled.
+        """
         ...
 
     def write_online(self, tenant: str, view: str, rows: "pl.DataFrame") -> None:

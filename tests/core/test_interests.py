@@ -23,9 +23,7 @@ def at(day: str, hour: float = 12.0) -> datetime:
     return datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(hours=hour)
 
 
-def event(  # noqa: PLR0917
-    user="ann", item="tea", when="2026-03-03", kind=Kind.CLICK, value=None, hour=12.0
-):
+def event(user="ann", item="tea", when="2026-03-03", kind=Kind.CLICK, value=None, hour=12.0):
     return {
         "user_id": user,
         "item_id": item,

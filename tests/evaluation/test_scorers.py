@@ -10,7 +10,7 @@ from services.core.dataset import dataset_from_frame
 from services.core.pooling import DAY_S, PoolingConfig
 from services.core.schema import Granularity
 from services.evaluation import scorers
-from services.evaluation.scorers import top_rows
+from services.evaluation.scorers import top_allowed, top_rows
 from tests.planted import START, WordEncoder, planted_events
 
 NOW = (START + timedelta(weeks=10)).timestamp()
@@ -73,6 +73,18 @@ def test_frozen_mean_follows_the_direction_of_what_was_had():
 def test_the_fast_top_is_the_head_of_a_stable_sort(score):
     expected = np.argsort(-score, axis=1, kind="stable")[:, :10]
     assert top_rows(score, 10).tolist() == expected.tolist()
+
+
+@given(
+    arrays(np.float32, (3, 60), elements=st.sampled_from([0.0, 1.0, 2.0, 3.0])),
+    arrays(np.bool_, (3, 60)),
+)
+def test_a_slice_is_ranked_as_if_nothing_else_were_there(score, allowed):
+    top = top_allowed(score, allowed, top_rows(score, 16), 10)
+    for row in range(3):
+        own = [i for i in np.argsort(-score[row], kind="stable") if allowed[row, i]]
+        found = [i for i in top[row] if allowed[row, i]]
+        assert found == own[:10]
 
 
 def test_no_method_looks_at_users_it_was_not_asked_for():

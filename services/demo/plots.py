@@ -1,0 +1,421 @@
+"""Plots of one user's year, as SVG to stand inside a page.
+
+Colours are the page's CSS variables, so that one plot serves light and dark: figures are drawn in
+stand-in colours that `_svg` replaces.
+
+Shape suffixes: P = weeks with events, H = weeks ahead, D = vector width, C = categories.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from services.core.records import F32
+from services.demo.report import UserStory
+
+F64 = NDArray[np.float64]
+
+RAMP_STEPS = 8
+SERIES = 7
+# Stand-in colour -> CSS variable.
+INK, MUTED, GRID, SURFACE, OURS = "#010101", "#020202", "#030303", "#040404", "#050505"
+RAMP = tuple(f"#06060{step}" for step in range(RAMP_STEPS))
+CATEGORY = tuple(f"#07070{step}" for step in range(SERIES))
+REST = "#080808"
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    SURFACE: "--surface",
+    OURS: "--ours",
+    REST: "--rest",
+    **{colour: f"--t{step}" for step, colour in enumerate(RAMP)},
+    **{colour: f"--c{step}" for step, colour in enumerate(CATEGORY)},
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "driftline",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "axes.grid": False,
+    "grid.color": GRID,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+# Half-life of the line drawn through noisy weeks, in weeks.
+SMOOTH_WEEKS = 3.0
+BAND_80, BAND_95 = 1.2816, 1.96
+ANCHORS = 9
+HISTORY_WEEKS = 26
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """The two directions in which one user's weeks differ most."""
+
+    centre_D: F64
+    # Orthonormal rows.
+    axes_2D: F64
+    # Share of the weeks' variance along each.
+    share: tuple[float, float]
+
+    def place(self, vectors: "F32 | F64") -> F64:
+        """Return positions [n, 2] of vectors [n, D]."""
+        placed: F64 = (np.asarray(vectors, np.float64) - self.centre_D) @ self.axes_2D.T
+        return placed
+
+
+def plane_of(vectors_PD: F32) -> Plane:
+    """Fit the plane by principal components.
+
+    The sign is such that the newest week lies to the right and above.
+
+    Raises:
+        ValueError: fewer than three weeks have no plane.
+    """
+    if len(vectors_PD) < 3:
+        raise ValueError("a trajectory of fewer than three weeks cannot be drawn")
+    exact = np.asarray(vectors_PD, np.float64)
+    centre = exact.mean(axis=0)
+    _, size, axes = np.linalg.svd(exact - centre, full_matrices=False)
+    newest = (exact[-1] - centre) @ axes[:2].T
+    spread = size**2 / max(float((size**2).sum()), 1e-12)
+    return Plane(
+        centre_D=centre,
+        axes_2D=axes[:2] * np.where(newest < 0, -1.0, 1.0)[:, None],
+        share=(float(spread[0]), float(spread[1])),
+    )
+
+
+def smoothed(vectors_PD: F32, counts: Sequence[int]) -> F64:
+    """Return the running mean of vectors, centred, weighted by event counts and nearness."""
+    at = np.arange(len(vectors_PD))
+    weight = np.exp2(-np.abs(at[:, None] - at) / SMOOTH_WEEKS) * np.sqrt(np.asarray(counts))
+    mean: F64 = (weight / weight.sum(axis=1, keepdims=True)) @ np.asarray(vectors_PD, np.float64)
+    return mean
+
+
+def trajectory_plot(user: UserStory) -> str:
+    """Draw the weeks in the plane, coloured by time, with categories as faint landmarks."""
+    plane = plane_of(user.vectors_PD)
+    points, line = (
+        plane.place(user.vectors_PD),
+        plane.place(smoothed(user.vectors_PD, user.event_counts)),
+    )
+    figure, axis = _figure(6.6, 4.6)
+    box = _box(points)
+    _landmarks(axis, user, plane, box)
+    step = _ramp_steps(len(points))
+    sizes = 8 + 34 * np.sqrt(np.asarray(user.event_counts) / max(user.event_counts))
+    axis.scatter(*points.T, s=sizes, c=[RAMP[s] for s in step], alpha=0.55, linewidths=0, zorder=3)
+    fine = _dense(line)
+    segments = np.stack([fine[:-1], fine[1:]], axis=1)
+    colours = [RAMP[s] for s in _ramp_steps(len(segments))]
+    axis.add_collection(LineCollection(segments.tolist(), colors=SURFACE, linewidths=5, zorder=4))
+    axis.add_collection(
+        LineCollection(
+            segments.tolist(), colors=colours, linewidths=2.6, zorder=5, capstyle="round"
+        )
+    )
+    for index in (0, -1):
+        _ending(axis, line[index], f"{user.period_starts[index]:%b %Y}", RAMP[index])
+    axis.set(xlim=box[0], ylim=box[1], xticks=[], yticks=[])
+    axis.set_xlabel(f"first principal component, {plane.share[0]:.0%} of the weeks' variance")
+    axis.set_ylabel(f"second, {plane.share[1]:.0%}")
+    return _svg(figure)
+
+
+def forecast_plot(user: UserStory) -> str:
+    """Draw weeks and forecast along the first principal component, with 80% and 95% bands."""
+    plane = plane_of(user.vectors_PD)
+    shown = slice(-HISTORY_WEEKS, None)
+    past = plane.place(user.vectors_PD)[shown, 0]
+    line = plane.place(smoothed(user.vectors_PD, user.event_counts))[shown, 0]
+    when = _middles(user.period_starts[shown])
+    ahead = _middles(user.forecast_starts)
+    mean = plane.place(user.forecast_means_HD)[:, 0]
+    scale = projected_scale(user.forecast_scales_HD, plane.axes_2D[0])
+    figure, axis = _figure(6.6, 3.7)
+    counts = np.asarray(user.event_counts[shown])
+    axis.scatter(when, past, s=8 + 34 * np.sqrt(counts / counts.max()), c=MUTED, alpha=0.6,
+                 linewidths=0, zorder=3)  # fmt: skip
+    axis.plot(when, line, color=MUTED, linewidth=1.6, zorder=3)
+    edges = _widened(ahead)
+    for times, alpha in ((BAND_95, 0.14), (BAND_80, 0.24)):
+        low, high = _held(mean - times * scale), _held(mean + times * scale)
+        axis.fill_between(edges, low, high, color=OURS, alpha=alpha, linewidth=0, zorder=1)
+    axis.plot(edges, _held(mean), color=OURS, linewidth=2.2, zorder=4)
+    came = [(at, plane.place(user.came_true[name][None])[0, 0])
+            for at, name in zip(ahead, user.forecast_periods, strict=True)
+            if name in user.came_true]  # fmt: skip
+    if came:
+        axis.scatter(*zip(*came, strict=True), s=46, facecolors=SURFACE, edgecolors=INK,
+                     linewidths=1.5, zorder=6)  # fmt: skip
+    now = float(date2num(user.forecast_starts[0]))
+    axis.axvline(now, color=GRID, linewidth=1, zorder=0)
+    axis.margins(y=0.12)
+    top = axis.get_ylim()[1]
+    axis.text(now - 1.5, top, "observed", ha="right", va="top", color=MUTED)
+    axis.text(now + 1.5, top, "forecast", ha="left", va="top", color=OURS)
+    axis.set_xlim(when[0] - 4, edges[-1] + 18)
+    _band_labels(axis, float(edges[-1]), float(mean[-1]), float(scale[-1]))
+    _poles(axis, user, plane)
+    _dates(axis)
+    return _svg(figure)
+
+
+def categories_plot(user: UserStory) -> str:
+    """Draw each month's shares of the strongest categories, stacked; the rest is one grey band."""
+    labels, share_CM, totals = category_shares(user.months, user.category_counts)
+    figure, axis = _figure(6.6, 3.7)
+    x = np.arange(len(user.months))
+    base = np.zeros(len(x))
+    spots = []
+    for row, label in enumerate(labels):
+        top = base + share_CM[row]
+        colour = REST if label == REST_LABEL else CATEGORY[row]
+        axis.fill_between(x, base, top, facecolor=colour, edgecolor=SURFACE, linewidth=1.2)
+        spots.append(((base[-1] + top[-1]) / 2, label, colour))
+        base = top
+    gap = 0.062
+    spread = _spread([at for at, _, _ in spots], gap)
+    for (at, label, colour), y in zip(spots, spread, strict=True):
+        axis.plot([x[-1] + 0.06, x[-1] + 0.3], [at, y], color=colour, linewidth=1.4, clip_on=False)
+        axis.text(x[-1] + 0.38, y, _text(label), va="center", color=INK, fontsize=9)
+    axis.set(xlim=(x[0], x[-1]), ylim=(0, 1), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axis.set_yticklabels(["0%", "25%", "50%", "75%", "100%"])
+    axis.set_xticks(x, [f"{_month(name)}\n{total}" for name, total in
+                        zip(user.months, totals, strict=True)])  # fmt: skip
+    axis.tick_params(length=0)
+    axis.spines[["left", "bottom"]].set_visible(False)
+    return _svg(figure)
+
+
+REST_LABEL = "everything else"
+
+
+def category_shares(
+    months: Sequence[str], counts: Mapping[str, Sequence[int]]
+) -> tuple[list[str], F64, list[int]]:
+    """Return labels, shares [C, months] and events per month; small categories are summed.
+
+    A month without events has no shares: zeros.
+    """
+    table = {label: np.asarray(row, np.float64) for label, row in counts.items()}
+    order = sorted(table, key=lambda label: -table[label].sum())
+    kept = order[:SERIES] if len(order) <= SERIES + 1 else order[:SERIES]
+    rows = [table[label] for label in kept]
+    labels = list(kept)
+    if len(order) > len(kept):
+        rows.append(np.sum([table[label] for label in order[len(kept) :]], axis=0))
+        labels.append(REST_LABEL)
+    stacked = np.asarray(rows).reshape(len(rows), len(months))
+    totals = stacked.sum(axis=0)
+    shares: F64 = np.divide(
+        stacked,
+        totals,
+        out=np.zeros_like(stacked),
+        where=np.broadcast_to(totals > 0, stacked.shape),
+    )
+    return labels, shares, [int(total) for total in totals]
+
+
+def projected_scale(scales_HD: F32, axis_D: F64) -> F64:
+    """Return the standard deviation along an axis; components are taken as independent."""
+    projected: F64 = np.sqrt((np.asarray(scales_HD, np.float64) ** 2) @ (axis_D**2))
+    return projected
+
+
+def _landmarks(
+    axis: Axes, user: UserStory, plane: Plane, box: tuple[tuple[float, float], ...]
+) -> None:
+    """Write the nearest categories where they lie; those outside stand at the edge, with an arrow."""
+    if not user.category_vectors:
+        return
+    labels = list(user.category_vectors)
+    vectors = np.stack([user.category_vectors[label] for label in labels])
+    near = np.argsort(-(vectors @ np.asarray(user.vectors_PD).mean(axis=0)), kind="stable")[
+        :ANCHORS
+    ]
+    (left, right), (bottom, top) = box
+    middle = np.array([(left + right) / 2, (bottom + top) / 2])
+    half = np.array([(right - left) / 2, (top - bottom) / 2]) * [0.8, 0.9]
+    placed: list[tuple[float, float]] = []
+    for row in near:
+        away = plane.place(vectors[row][None])[0] - middle
+        outside = float(np.max(np.abs(away) / half))
+        x, y = middle + away / max(outside, 1.0)
+        step = (top - bottom) * 0.055
+        while any(abs(x - a) < (right - left) * 0.24 and abs(y - b) < step for a, b in placed):
+            y += step if y < middle[1] else -step
+        placed.append((x, y))
+        arrow = _arrow(away) if outside > 1.0 else "·"
+        axis.text(x, y, f"{arrow} {_text(labels[row])}", color=MUTED, fontsize=8.5, alpha=0.9,
+                  ha="center", va="center", zorder=2)  # fmt: skip
+
+
+def _arrow(away: F64) -> str:
+    turn = int(np.round(np.arctan2(away[1], away[0]) / (np.pi / 4))) % 8
+    return "→↗↑↖←↙↓↘"[turn]
+
+
+def _ending(axis: Axes, at: F64, label: str, colour: str) -> None:
+    axis.scatter(*at, s=54, c=colour, edgecolors=SURFACE, linewidths=1.6, zorder=7)
+    axis.annotate(label, at, xytext=(8, 7), textcoords="offset points", color=INK, zorder=8,
+                  fontsize=9.5, weight="bold")  # fmt: skip
+
+
+def _band_labels(axis: Axes, right: float, mean: float, scale: float) -> None:
+    spots = (
+        (mean + BAND_95 * scale, "95%"),
+        (mean + BAND_80 * scale, "80%"),
+        (mean, "mean"),
+        (mean - BAND_80 * scale, "80%"),
+        (mean - BAND_95 * scale, "95%"),
+    )
+    for y, label in spots:
+        axis.text(right + 1.5, y, label, va="center", color=OURS, fontsize=8.5)
+
+
+def _poles(axis: Axes, user: UserStory, plane: Plane) -> None:
+    """Say what up and down mean: the categories furthest along the axis, both ways."""
+    if not user.category_vectors:
+        axis.set_ylabel("first principal component")
+        return
+    labels = list(user.category_vectors)
+    along = np.stack([user.category_vectors[label] for label in labels]) @ plane.axes_2D[0]
+    order = np.argsort(along)
+    for rows, y, arrow in ((order[::-1][:2], 1.0, "↑"), (order[:2], 0.0, "↓")):
+        names = ", ".join(_text(labels[row]) for row in rows)
+        axis.text(0.0, y + (0.03 if y else -0.17), f"{arrow} towards {names}", color=MUTED,
+                  transform=axis.transAxes, va="bottom" if y else "top", fontsize=8.5)  # fmt: skip
+    axis.set_yticks([])
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    # rc_context, not rcParams: other plots of this process keep their own style.
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axis = figure.subplots()
+    return figure, axis
+
+
+def _svg(figure: Figure) -> str:
+    """Return a figure as inline SVG: themed, without namespaces, names of parts or metadata."""
+    raw = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None})
+    text = raw.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", text, count=1)
+    text = re.sub(
+        r"(font:[^;\"]*?)'?(DejaVu Sans|sans-serif)'?[^;\"]*", r"\1system-ui, sans-serif", text
+    )
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text.strip()
+
+
+def _dates(axis: Axes) -> None:
+    locator = AutoDateLocator(minticks=4, maxticks=8)  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axis.tick_params(length=0)
+    axis.spines[["left"]].set_visible(False)
+
+
+def _middles(starts: Sequence[datetime]) -> F64:
+    middles: F64 = np.asarray(date2num([start + timedelta(days=3.5) for start in starts]))
+    return middles
+
+
+def _widened(ahead: F64) -> F64:
+    """Return the points with half a week before the first and after the last."""
+    return np.concatenate([[ahead[0] - 3.5], ahead, [ahead[-1] + 3.5]])
+
+
+def _held(values: F64) -> F64:
+    return np.concatenate([values[:1], values, values[-1:]])
+
+
+def _box(points: F64) -> tuple[tuple[float, float], tuple[float, float]]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = np.maximum(high - low, 1e-6) * [0.28, 0.2]
+    return (
+        (float(low[0] - room[0]), float(high[0] + room[0])),
+        (float(low[1] - room[1]), float(high[1] + room[1])),
+    )
+
+
+def _dense(line: F64, between: int = 6) -> F64:
+    """Return a line with points put between its own, so that colour changes smoothly."""
+    at = np.arange(len(line))
+    fine = np.linspace(0, len(line) - 1, (len(line) - 1) * between + 1)
+    return np.stack([np.interp(fine, at, line[:, k]) for k in (0, 1)], axis=1)
+
+
+def _ramp_steps(count: int) -> list[int]:
+    return [min(RAMP_STEPS - 1, i * RAMP_STEPS // count) for i in range(count)]
+
+
+def _spread(wanted: list[float], gap: float) -> list[float]:
+    """Return heights near those wanted, ascending, at least `gap` apart, within [0, 1]."""
+    heights: list[float] = []
+    for at in wanted:
+        heights.append(max(at, heights[-1] + gap) if heights else max(at, gap / 2))
+    top = 1.0 - gap / 2
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], top)
+        top = heights[i] - gap
+    return heights
+
+
+def _month(name: str) -> str:
+    return f"{datetime.strptime(name, '%Y-%m'):%b}"
+
+
+def _text(label: str) -> str:
+    """Return a label that matplotlib does not read as mathematics."""
+    return label.replace("$", r"\$")
+
+
+def palette(kind: str) -> dict[str, Any]:
+    """Return the colours of the light or the dark page, by CSS variable."""
+    ramp = ["#b7d3f6", "#9ec5f4", "#6da7ec", "#3987e5", "#256abf", "#1c5cab", "#104281", "#0d366b"]
+    if kind == "light":
+        series = ["#2a78d6", "#1baf7a", "#eda100", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834"]
+        named = ["#1a1a19", "#63625d", "#dddcd6", "#fcfcfb", "#1f66c2", "#c9c8c1"]
+    else:
+        ramp = ramp[::-1]
+        series = ["#3987e5", "#199e70", "#c98500", "#9085e9", "#e66767", "#d55181", "#d95926"]
+        named = ["#f1f0ec", "#a8a79f", "#3b3a37", "#1a1a19", "#5fa3f0", "#56554f"]
+    names = ["--ink", "--muted", "--grid", "--surface", "--ours", "--rest"]
+    return {
+        **dict(zip(names, named, strict=True)),
+        **{f"--t{step}": colour for step, colour in enumerate(ramp)},
+        **{f"--c{step}": colour for step, colour in enumerate(series)},
+    }

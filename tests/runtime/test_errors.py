@@ -1,0 +1,140 @@
+"""Neither side of the error table misses the other, and what a caller is told."""
+
+import importlib
+import inspect
+import pkgutil
+
+import grpc
+import pytest
+from driftline.v1.error_reason_pb2 import ErrorReason
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+import services.runtime
+from services.core import errors
+from services.runtime.errors import (
+    DETAILS_KEY,
+    DOMAIN,
+    TABLE,
+    DeadlinePassed,
+    InvalidRequest,
+    failure_of,
+)
+
+# One of each, with the metadata that the proto's comment promises.
+EXAMPLES = {
+    errors.InvalidArgument: (errors.InvalidArgument("page_size", "too big"), {"field"}),
+    errors.UserNotFound: (errors.UserNotFound("u"), {"user_id"}),
+    errors.ItemNotFound: (errors.ItemNotFound("i"), {"item_id"}),
+    errors.SpaceMismatch: (
+        errors.SpaceMismatch("a", "b"),
+        {"expected_space_id", "actual_space_id"},
+    ),
+    errors.Overloaded: (errors.Overloaded("3 calls"), {"limit"}),
+    errors.DependencyUnavailable: (errors.DependencyUnavailable("redis"), {"dependency"}),
+    errors.NotReady: (errors.NotReady("index", "refresh"), {"missing"}),
+    errors.EventConflict: (errors.EventConflict("e"), {"event_id"}),
+    errors.Cancelled: (errors.Cancelled("refresh"), {"operation"}),
+    errors.Unimplemented: (errors.Unimplemented("time travel"), {"feature"}),
+    DeadlinePassed: (DeadlinePassed("reading", 2), {"operation"}),
+    InvalidRequest: (InvalidRequest((("a", "is bad"), ("b[1].c", "is worse"))), {"field"}),
+}
+
+
+def core_errors() -> set[type[errors.CoreError]]:
+    for module in pkgutil.iter_modules(services.runtime.__path__, "services.runtime."):
+        if module.name not in {"services.runtime.cluster", "services.runtime.replicas"}:
+            importlib.import_module(module.name)
+
+    def below(kind: type) -> set[type]:
+        return {found for sub in kind.__subclasses__() for found in {sub} | below(sub)}
+
+    return below(errors.CoreError)
+
+
+def sent(failure):
+    status = Status.FromString(dict(failure.trailing_metadata)[DETAILS_KEY])
+    info, bad = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        detail.Unpack(info) or detail.Unpack(bad)
+    return status, info, bad
+
+
+def test_every_error_has_a_status_and_a_reason():
+    homeless = {
+        kind.__name__ for kind in core_errors() if not any(base in TABLE for base in kind.__mro__)
+    }
+    assert homeless == set()
+
+
+def test_every_reason_has_an_error():
+    given = {reason for _, reason in TABLE.values()}
+    unsent = {ErrorReason.ERROR_REASON_UNSPECIFIED, ErrorReason.ERROR_REASON_INTERNAL}
+    assert given == set(ErrorReason.values()) - unsent
+
+
+def test_every_error_has_an_example_here():
+    ours = {kind for kind in core_errors() if kind.__module__.startswith("services.")}
+    assert ours == set(EXAMPLES)
+    assert all(inspect.isclass(kind) for kind in ours)
+
+
+@pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
+def test_an_error_carries_its_reason_and_facts(kind):
+    error, keys = EXAMPLES[kind]
+    failure = failure_of(error, "r1")
+    status, info, _ = sent(failure)
+    assert failure.code is not grpc.StatusCode.INTERNAL
+    assert status.code == failure.code.value[0]
+    assert status.message == failure.message == error.message
+    assert info.domain == DOMAIN == "driftline.dev"
+    assert set(info.metadata) == keys
+    assert dict(failure.trailing_metadata)["x-request-id"] == "r1"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InvalidArgument("f", "p"), grpc.StatusCode.INVALID_ARGUMENT),
+        (errors.UserNotFound("u"), grpc.StatusCode.NOT_FOUND),
+        (errors.ItemNotFound("i"), grpc.StatusCode.NOT_FOUND),
+        (errors.SpaceMismatch("a", "b"), grpc.StatusCode.FAILED_PRECONDITION),
+        (errors.Overloaded("l"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (errors.DependencyUnavailable("d"), grpc.StatusCode.UNAVAILABLE),
+        (errors.NotReady("m", "r"), grpc.StatusCode.UNAVAILABLE),
+        (errors.EventConflict("e"), grpc.StatusCode.ALREADY_EXISTS),
+        (errors.Cancelled("o"), grpc.StatusCode.CANCELLED),
+        (DeadlinePassed("o", 1), grpc.StatusCode.DEADLINE_EXCEEDED),
+        (errors.Unimplemented("f"), grpc.StatusCode.UNIMPLEMENTED),
+    ],
+)
+def test_statuses_are_those_agreed(error, code):
+    assert failure_of(error, "r").code is code
+
+
+def test_bad_fields_are_named_one_by_one():
+    _, info, bad = sent(failure_of(EXAMPLES[InvalidRequest][0], "r"))
+    assert [(v.field, v.description) for v in bad.field_violations] == [
+        ("a", "is bad"),
+        ("b[1].c", "is worse"),
+    ]
+    assert info.metadata["field"] == "a"
+
+
+def test_a_thousand_bad_fields_still_fit_the_trailing_metadata():
+    many = InvalidRequest(tuple((f"events[{i}].user_id", "x" * 600) for i in range(1000)))
+    failure = failure_of(many, "r")
+    _, _, bad = sent(failure)
+    assert len(bad.field_violations) == 16
+    assert "(and 999 more)" in failure.message
+    assert len(dict(failure.trailing_metadata)[DETAILS_KEY]) < 8000
+
+
+def test_a_fault_says_nothing_but_the_request_id():
+    failure = failure_of(KeyError("user-42"), "r9")
+    status, info, _ = sent(failure)
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert failure.message == "internal error"
+    assert b"user-42" not in status.SerializeToString()
+    assert dict(info.metadata) == {"request_id": "r9"}
+    assert info.reason == "ERROR_REASON_INTERNAL"

@@ -1,0 +1,80 @@
+"""JSON lines without user content."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from services.runtime.logs import configure_logs, trace_of
+
+
+@pytest.fixture
+def stream():
+    out = io.StringIO()
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    yield out
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:], _ = before
+    logging.getLogger().setLevel(before[1])
+
+
+def lines(stream) -> list[dict]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def fail():
+    raise KeyError("user-42")
+
+
+def test_a_line_is_one_json_object(stream):
+    configure_logs("info", stream)
+    structlog.get_logger().info("serving", port=7)
+    (line,) = lines(stream)
+    assert line["event"] == "serving"
+    assert line["port"] == 7
+    assert line["level"] == "info"
+
+
+def test_a_level_hides_what_is_below_it(stream):
+    configure_logs("warning", stream)
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert [line["event"] for line in lines(stream)] == ["loud"]
+
+
+def test_a_trace_names_places_not_values(stream):
+    configure_logs("info", stream)
+    try:
+        fail()
+    except KeyError:
+        structlog.get_logger().exception("poll failed")
+    (line,) = lines(stream)
+    assert line["error"] == "KeyError"
+    assert any("test_logs.py" in frame and frame.endswith("fail") for frame in line["trace"])
+    assert "user-42" not in stream.getvalue()
+
+
+def test_a_librarys_lines_are_json_without_values_too(stream):
+    configure_logs("info", stream)
+    try:
+        fail()
+    except KeyError:
+        logging.getLogger("library").exception("went wrong")
+    (line,) = lines(stream)
+    assert line["event"] == "went wrong"
+    assert line["logger"] == "library"
+    assert "user-42" not in stream.getvalue()
+
+
+def test_causes_are_part_of_a_trace():
+    try:
+        try:
+            fail()
+        except KeyError as error:
+            raise RuntimeError("above") from error
+    except RuntimeError as error:
+        trace = trace_of(error)["trace"]
+    assert trace[0] == "RuntimeError"
+    assert "KeyError" in trace
