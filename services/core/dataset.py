@@ -170,7 +170,7 @@ def _items(frame: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
         (frame if texts is None else texts)
         .drop_nulls(TEXT)
         .unique(ITEM_ID, keep="first", maintain_order=True)
-        .select(pl.col(ITEM_ID).cast(pl.String), pl.col(TEXT).str.strip_chars())
+        .select(pl.col(ITEM_ID).cast(pl.String), pl.col(TEXT).cast(pl.String).str.strip_chars())
     )
     return seen.join(known, on=ITEM_ID, maintain_order="left")
 

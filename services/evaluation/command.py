@@ -150,7 +150,11 @@ def run_evaluate(
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     report = {
-        "dataset": _dataset(data, granularity, data_note),
+        "dataset": {
+            **_dataset(data, granularity, data_note),
+            # Of items without a text, and of bulk days: no method sees them.
+            "events_left_out": frame.height - data.event_count,
+        },
         "protocol": _protocol(split, horizons, methods, seed),
         "model": {
             "model_version": model.model_version,
