@@ -126,7 +126,15 @@ def trajectory_plot(user: UserStory) -> str:
     _landmarks(axis, user, plane, box)
     step = _ramp_steps(len(points))
     sizes = 8 + 34 * np.sqrt(np.asarray(user.event_counts) / max(user.event_counts))
-    axis.scatter(*points.T, s=sizes, c=[RAMP[s] for s in step], alpha=0.55, linewidths=0, zorder=3)
+    axis.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=sizes,
+        c=[RAMP[s] for s in step],
+        alpha=0.55,
+        linewidths=0,
+        zorder=3,
+    )
     fine = _dense(line)
     segments = np.stack([fine[:-1], fine[1:]], axis=1)
     colours = [RAMP[s] for s in _ramp_steps(len(segments))]
@@ -168,7 +176,7 @@ def forecast_plot(user: UserStory) -> str:
             for at, name in zip(ahead, user.forecast_periods, strict=True)
             if name in user.came_true]  # fmt: skip
     if came:
-        axis.scatter(*zip(*came, strict=True), s=46, facecolors=SURFACE, edgecolors=INK,
+        axis.scatter([at for at, _ in came], [value for _, value in came], s=46, facecolors=SURFACE, edgecolors=INK,
                      linewidths=1.5, zorder=6)  # fmt: skip
     now = float(date2num(user.forecast_starts[0]))
     axis.axvline(now, color=GRID, linewidth=1, zorder=0)
@@ -222,7 +230,7 @@ def category_shares(
     """
     table = {label: np.asarray(row, np.float64) for label, row in counts.items()}
     order = sorted(table, key=lambda label: -table[label].sum())
-    kept = order[:SERIES] if len(order) <= SERIES + 1 else order[:SERIES]
+    kept = order[:SERIES]
     rows = [table[label] for label in kept]
     labels = list(kept)
     if len(order) > len(kept):
@@ -279,8 +287,8 @@ def _arrow(away: F64) -> str:
 
 
 def _ending(axis: Axes, at: F64, label: str, colour: str) -> None:
-    axis.scatter(*at, s=54, c=colour, edgecolors=SURFACE, linewidths=1.6, zorder=7)
-    axis.annotate(label, at, xytext=(8, 7), textcoords="offset points", color=INK, zorder=8,
+    axis.scatter(at[0], at[1], s=54, c=colour, edgecolors=SURFACE, linewidths=1.6, zorder=7)
+    axis.annotate(label, (at[0], at[1]), xytext=(8, 7), textcoords="offset points", color=INK, zorder=8,
                   fontsize=9.5, weight="bold")  # fmt: skip
 
 
@@ -341,9 +349,9 @@ def _svg(figure: Figure) -> str:
 
 
 def _dates(axis: Axes) -> None:
-    locator = AutoDateLocator(minticks=4, maxticks=8)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=4, maxticks=8)
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axis.tick_params(length=0)
     axis.spines[["left"]].set_visible(False)
 

@@ -240,7 +240,7 @@ def _require(figures: Mapping[str, Any], name: str, *keys: str) -> None:
         raise ValueError(f"{name}: {', '.join(missing)} not given")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
     """Return a value as JSON can hold it; what is not finite becomes null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}

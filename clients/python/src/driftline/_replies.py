@@ -41,7 +41,7 @@ def written(
     before: t.WriteResult,
 ) -> t.WriteResult:
     """Return what this part of a write and the parts before it stored."""
-    if isinstance(reply, event_service_pb2.RecordEventsResponse):
+    if isinstance(reply, event_service_pb2.RecordEventsResponse):  # noqa: SIM108 - narrows the type
         count = reply.event_count
     else:
         count = reply.item_count
