@@ -125,20 +125,29 @@ class EventIds:
             _mix(rows, np.uint64(0x9E3779B97F4A7C15)),
             _mix(rows, np.uint64(0xC2B2AE3D27D4EB4F)),
         )
-        keys = pl.DataFrame({"high": high, "low": low})
-        keys = keys.with_columns(
-            pl.int_range(pl.len(), dtype=pl.UInt32).over("high", "low").alias("n")
-        ).join(self._seen, on=["high", "low"], how="left", maintain_order="left")
-        number = keys["n"] + keys["before"].fill_null(0)
-        now_seen = keys.group_by("high", "low").len().rename({"len": "before"})
-        self._seen = (
-            pl.concat([self._seen, now_seen]).group_by("high", "low").agg(pl.col("before").sum())
-        )
+        number = self._number(pl.DataFrame({"high": high, "low": low}))
         ids = pl.DataFrame({"high": high, "low": low, "n": number}).select(
             pl.format("{}-{}-{}", "high", "low", "n").alias(EVENT_ID)
         )
         place = np.flatnonzero(blank.to_numpy())
         return events.with_columns(events[EVENT_ID].scatter(place, ids[EVENT_ID]))
+
+    def _number(self, keys: pl.DataFrame) -> pl.Series:
+        """Return how many rows of the same key came before each, and remember these."""
+        columns = ["high", "low"]
+        again = keys.is_duplicated()
+        own = pl.Series([0], dtype=pl.UInt32).new_from_index(0, keys.height)
+        if again.any():  # most files repeat few rows, and numbering is slow
+            repeated = keys.filter(again).select(
+                pl.int_range(pl.len(), dtype=pl.UInt32).over(columns)
+            )
+            own = own.scatter(np.flatnonzero(again.to_numpy()), repeated.to_series())
+        before = keys.join(self._seen, on=columns, how="left", maintain_order="left")["before"]
+        counts = keys.group_by(columns).len().rename({"len": "before"})
+        self._seen = pl.concat([self._seen, counts])
+        if before.null_count() < len(before):
+            self._seen = self._seen.group_by(columns).agg(pl.col("before").sum())
+        return own + before.fill_null(0)
 
 
 def _mix(rows: pl.DataFrame, seed: np.uint64) -> U64:
