@@ -22,8 +22,9 @@ DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 # A caller's text in an answer is cut here: trailing metadata must stay under gRPC's 8 KiB.
 MAX_TEXT = 512
-# Violations named in one answer.
+# Violations named in one answer, and the longest text of each.
 MAX_VIOLATIONS = 16
+MAX_PROBLEM = 256
 
 
 class DeadlinePassed(errors.Cancelled):
@@ -133,7 +134,7 @@ def _bad_request(error: errors.InvalidArgument) -> BadRequest:
     )
     return BadRequest(
         field_violations=[
-            BadRequest.FieldViolation(field=field, description=problem[:MAX_TEXT])
+            BadRequest.FieldViolation(field=field, description=problem[:MAX_PROBLEM])
             for field, problem in violations[:MAX_VIOLATIONS]
         ]
     )

