@@ -77,8 +77,6 @@ proto-check: .venv-proto/.ready  ## Fail where generated code is stale or a chan
 eval: $(VENV)/.ready  ## Evaluate on Complete Journey: build/eval/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --out build/eval
 
-bench: $(VENV)/.ready  ## Benchmarks against named peers: build/bench/*.json
-	$(BIN)/python -m tests.bench.read
 
 clean:  ## Remove what was built
 	rm -rf build
