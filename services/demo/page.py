@@ -151,12 +151,16 @@ def interval_mark(row: Row, table: Table) -> Markup:
     """Return a small drawing of a row's interval on the scale of its table."""
     if row.interval is None:
         return Markup("")
-    known = [r.interval for r in table.rows if r.interval is not None]
-    low, high = min(one[0] for one in known), max(one[1] for one in known)
+    # The scale shows the methods near ours; one far below would press the others together.
+    floor = 0.7 * table.main_value(table.ours) if table.ours else float("-inf")
+    near = [r.interval for r in table.rows if r.interval and table.main_value(r) >= floor]
+    low, high = min(one[0] for one in near), max(one[1] for one in near)
     width = max(high - low, 1e-12)
+    if row.interval[1] < low:
+        return Markup('<span class="note">◂ far below</span>')
 
     def at(value: float) -> str:
-        return f"{4 + (SPAN - 8) * (value - low) / width:.1f}"
+        return f"{4 + (SPAN - 8) * min(max((value - low) / width, 0.0), 1.0):.1f}"
 
     kind = "ours" if row.is_ours else "other"
     # Numbers and two words of ours: nothing to escape.

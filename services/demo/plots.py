@@ -84,25 +84,28 @@ class Plane:
         return placed
 
 
-def plane_of(vectors_PD: F32) -> Plane:
-    """Fit the plane by principal components.
+def plane_of(vectors_PD: F32, counts: Sequence[int]) -> Plane:
+    """Fit the plane by principal components of the running mean of the weeks.
 
-    The sign is such that the newest week lies to the right and above.
+    Of the weeks themselves it would show which noise is largest; this shows where the mean moved.
+    The sign is such that the newest lies to the right and above.
 
     Raises:
         ValueError: fewer than three weeks have no plane.
     """
     if len(vectors_PD) < 3:
         raise ValueError("a trajectory of fewer than three weeks cannot be drawn")
-    exact = np.asarray(vectors_PD, np.float64)
-    centre = exact.mean(axis=0)
-    _, size, axes = np.linalg.svd(exact - centre, full_matrices=False)
-    newest = (exact[-1] - centre) @ axes[:2].T
-    spread = size**2 / max(float((size**2).sum()), 1e-12)
+    line = smoothed(vectors_PD, counts)
+    centre = line.mean(axis=0)
+    _, _, axes = np.linalg.svd(line - centre, full_matrices=False)
+    newest = (line[-1] - centre) @ axes[:2].T
+    apart = np.asarray(vectors_PD, np.float64)
+    apart = apart - apart.mean(axis=0)
+    share = ((apart @ axes[:2].T) ** 2).sum(axis=0) / max(float((apart**2).sum()), 1e-12)
     return Plane(
         centre_D=centre,
         axes_2D=axes[:2] * np.where(newest < 0, -1.0, 1.0)[:, None],
-        share=(float(spread[0]), float(spread[1])),
+        share=(float(share[0]), float(share[1])),
     )
 
 
@@ -116,14 +119,14 @@ def smoothed(vectors_PD: F32, counts: Sequence[int]) -> F64:
 
 def trajectory_plot(user: UserStory) -> str:
     """Draw the weeks in the plane, coloured by time, with categories as faint landmarks."""
-    plane = plane_of(user.vectors_PD)
+    plane = plane_of(user.vectors_PD, user.event_counts)
     points, line = (
         plane.place(user.vectors_PD),
         plane.place(smoothed(user.vectors_PD, user.event_counts)),
     )
-    figure, axis = _figure(6.6, 4.6)
+    figure, axis = _figure(5.6, 4.2)
     box = _box(points)
-    _landmarks(axis, user, plane, box)
+    _landmarks(axis, user, plane, line, box)
     step = _ramp_steps(len(points))
     sizes = 8 + 34 * np.sqrt(np.asarray(user.event_counts) / max(user.event_counts))
     axis.scatter(
@@ -144,25 +147,24 @@ def trajectory_plot(user: UserStory) -> str:
             segments.tolist(), colors=colours, linewidths=2.6, zorder=5, capstyle="round"
         )
     )
-    for index in (0, -1):
-        _ending(axis, line[index], f"{user.period_starts[index]:%b %Y}", RAMP[index])
+    _milestones(axis, line, user.period_starts)
     axis.set(xlim=box[0], ylim=box[1], xticks=[], yticks=[])
-    axis.set_xlabel(f"first principal component, {plane.share[0]:.0%} of the weeks' variance")
-    axis.set_ylabel(f"second, {plane.share[1]:.0%}")
+    axis.set_xlabel(f"main direction of drift, {plane.share[0]:.0%} of the weeks' variance")
+    axis.set_ylabel(f"second direction, {plane.share[1]:.0%}")
     return _svg(figure)
 
 
 def forecast_plot(user: UserStory) -> str:
     """Draw weeks and forecast along the first principal component, with 80% and 95% bands."""
-    plane = plane_of(user.vectors_PD)
+    plane = plane_of(user.vectors_PD, user.event_counts)
     shown = slice(-HISTORY_WEEKS, None)
     past = plane.place(user.vectors_PD)[shown, 0]
     line = plane.place(smoothed(user.vectors_PD, user.event_counts))[shown, 0]
     when = _middles(user.period_starts[shown])
     ahead = _middles(user.forecast_starts)
     mean = plane.place(user.forecast_means_HD)[:, 0]
-    scale = projected_scale(user.forecast_scales_HD, plane.axes_2D[0])
-    figure, axis = _figure(6.6, 3.7)
+    scale = projected_scale(user.forecast_scales_HD, plane.axes_2D[0], user.vectors_PD)
+    figure, axis = _figure(5.6, 3.6)
     counts = np.asarray(user.event_counts[shown])
     axis.scatter(when, past, s=8 + 34 * np.sqrt(counts / counts.max()), c=MUTED, alpha=0.6,
                  linewidths=0, zorder=3)  # fmt: skip
@@ -180,7 +182,7 @@ def forecast_plot(user: UserStory) -> str:
                      linewidths=1.5, zorder=6)  # fmt: skip
     now = float(date2num(user.forecast_starts[0]))
     axis.axvline(now, color=GRID, linewidth=1, zorder=0)
-    axis.margins(y=0.12)
+    axis.margins(y=0.16)
     top = axis.get_ylim()[1]
     axis.text(now - 1.5, top, "observed", ha="right", va="top", color=MUTED)
     axis.text(now + 1.5, top, "forecast", ha="left", va="top", color=OURS)
@@ -194,7 +196,7 @@ def forecast_plot(user: UserStory) -> str:
 def categories_plot(user: UserStory) -> str:
     """Draw each month's shares of the strongest categories, stacked; the rest is one grey band."""
     labels, share_CM, totals = category_shares(user.months, user.category_counts)
-    figure, axis = _figure(6.6, 3.7)
+    figure, axis = _figure(5.6, 3.6)
     x = np.arange(len(user.months))
     base = np.zeros(len(x))
     spots = []
@@ -213,7 +215,7 @@ def categories_plot(user: UserStory) -> str:
     axis.set_yticklabels(["0%", "25%", "50%", "75%", "100%"])
     axis.set_xticks(x, [f"{_month(name)}\n{total}" for name, total in
                         zip(user.months, totals, strict=True)])  # fmt: skip
-    axis.tick_params(length=0)
+    axis.tick_params(length=0, pad=6)
     axis.spines[["left", "bottom"]].set_visible(False)
     return _svg(figure)
 
@@ -247,38 +249,63 @@ def category_shares(
     return labels, shares, [int(total) for total in totals]
 
 
-def projected_scale(scales_HD: F32, axis_D: F64) -> F64:
-    """Return the standard deviation along an axis; components are taken as independent."""
-    projected: F64 = np.sqrt((np.asarray(scales_HD, np.float64) ** 2) @ (axis_D**2))
+def projected_scale(scales_HD: F32, axis_D: F64, vectors_PD: F32) -> F64:
+    """Return the forecast's standard deviation along an axis.
+
+    A forecast gives one scale per component; how components move together is taken from the user's
+    own weeks. (As if independent, bands along a main direction come out several times too narrow.)
+    """
+    apart = np.asarray(vectors_PD, np.float64)
+    apart = apart - apart.mean(axis=0)
+    unit_PD = apart / np.maximum(apart.std(axis=0), 1e-12)
+    # w' diag(s) R diag(s) w, with R the correlation of the weeks: the spread of the weeks' z-scores
+    # along s * w.
+    along_HP = (np.asarray(scales_HD, np.float64) * axis_D) @ unit_PD.T
+    projected: F64 = np.sqrt((along_HP**2).mean(axis=1))
     return projected
 
 
+def _near_categories(user: UserStory) -> tuple[list[str], F64]:
+    """Return the categories nearest to the user's weeks: labels and unit vectors, nearest first."""
+    labels = list(user.category_vectors)
+    vectors = np.stack([user.category_vectors[label] for label in labels]).astype(np.float64)
+    nearness = vectors @ np.asarray(user.vectors_PD, np.float64).mean(axis=0)
+    near = np.argsort(-nearness, kind="stable")[:ANCHORS]
+    return [labels[row] for row in near], vectors[near]
+
+
 def _landmarks(
-    axis: Axes, user: UserStory, plane: Plane, box: tuple[tuple[float, float], ...]
+    axis: Axes, user: UserStory, plane: Plane, line: F64, box: tuple[tuple[float, float], ...]
 ) -> None:
     """Write the nearest categories where they lie; those outside stand at the edge, with an arrow."""
     if not user.category_vectors:
         return
-    labels = list(user.category_vectors)
-    vectors = np.stack([user.category_vectors[label] for label in labels])
-    near = np.argsort(-(vectors @ np.asarray(user.vectors_PD).mean(axis=0)), kind="stable")[
-        :ANCHORS
-    ]
+    labels, vectors = _near_categories(user)
     (left, right), (bottom, top) = box
     middle = np.array([(left + right) / 2, (bottom + top) / 2])
-    half = np.array([(right - left) / 2, (top - bottom) / 2]) * [0.8, 0.9]
-    placed: list[tuple[float, float]] = []
-    for row in near:
-        away = plane.place(vectors[row][None])[0] - middle
-        outside = float(np.max(np.abs(away) / half))
-        x, y = middle + away / max(outside, 1.0)
-        step = (top - bottom) * 0.055
-        while any(abs(x - a) < (right - left) * 0.24 and abs(y - b) < step for a, b in placed):
-            y += step if y < middle[1] else -step
-        placed.append((x, y))
+    size = np.array([right - left, top - bottom])
+    taken = [(point, size * [0.12, 0.035]) for point in line[:: max(1, len(line) // 16)]]
+    for row in _milestone_rows(user.period_starts):
+        beside = line[row] + _outwards(line, row) * size * [0.1, 0.06]
+        taken.append((beside, size * [0.24, 0.06]))
+    for label, vector in zip(labels, vectors, strict=True):
+        away = plane.place(vector[None])[0] - middle
+        outside = float(np.max(np.abs(away) / (size * [0.4, 0.45])))
+        wanted = middle + away / max(outside, 1.0)
+        spot = _free_spot(wanted, size * [0.0, 0.02], taken)
+        taken.append((spot, size * [0.26, 0.055]))
         arrow = _arrow(away) if outside > 1.0 else "·"
-        axis.text(x, y, f"{arrow} {_text(labels[row])}", color=MUTED, fontsize=8.5, alpha=0.9,
-                  ha="center", va="center", zorder=2)  # fmt: skip
+        axis.text(*spot, f"{arrow} {_text(label)}", color=MUTED, fontsize=8.5, ha="center",
+                  va="center", zorder=2)  # fmt: skip
+
+
+def _free_spot(wanted: F64, step: F64, taken: list[tuple[F64, F64]]) -> F64:
+    """Return the nearest spot, up or down, that nothing is in the way of."""
+    for turn in range(25):
+        spot = wanted + step * ((turn + 1) // 2) * (1 if turn % 2 else -1)
+        if not any(np.all(np.abs(spot - at) < reach) for at, reach in taken):
+            return spot
+    return wanted
 
 
 def _arrow(away: F64) -> str:
@@ -286,10 +313,39 @@ def _arrow(away: F64) -> str:
     return "→↗↑↖←↙↓↘"[turn]
 
 
-def _ending(axis: Axes, at: F64, label: str, colour: str) -> None:
-    axis.scatter(at[0], at[1], s=54, c=colour, edgecolors=SURFACE, linewidths=1.6, zorder=7)
-    axis.annotate(label, (at[0], at[1]), xytext=(8, 7), textcoords="offset points", color=INK, zorder=8,
-                  fontsize=9.5, weight="bold")  # fmt: skip
+def _milestones(axis: Axes, line: F64, starts: Sequence[datetime]) -> None:
+    """Name the first week, the last, and about every quarter between, where the line passes."""
+    for i in _milestone_rows(starts):
+        is_end = i in (0, len(line) - 1)
+        colour = RAMP[min(RAMP_STEPS - 1, i * RAMP_STEPS // len(line))]
+        axis.scatter(*line[i], s=60 if is_end else 26, c=colour, edgecolors=SURFACE,
+                     linewidths=1.6, zorder=7)  # fmt: skip
+        away = _outwards(line, i)
+        axis.annotate(
+            f"{starts[i]:%b %Y}" if is_end else f"{starts[i]:%b}", line[i],
+            xytext=(float(away[0]) * 15, float(away[1]) * 13), textcoords="offset points",
+            ha="left" if away[0] > 0.35 else "right" if away[0] < -0.35 else "center", va="center",
+            color=INK, fontsize=9.5 if is_end else 8.5, weight="bold" if is_end else "normal",
+            zorder=8,
+            bbox={"facecolor": SURFACE, "edgecolor": "none", "alpha": 0.75, "pad": 1.2},
+        )  # fmt: skip
+
+
+def _milestone_rows(starts: Sequence[datetime]) -> list[int]:
+    """Return the rows to name: the first, the first of each quarter, the last."""
+    last = len(starts) - 1
+    quarters = [
+        row
+        for row in range(1, last - 3)
+        if starts[row].month in (1, 4, 7, 10) and starts[row - 1].month != starts[row].month
+    ]
+    return [0, *quarters, last]
+
+
+def _outwards(line: F64, row: int) -> F64:
+    """Return the unit direction from the middle of a line to one of its points, axes alike."""
+    away: F64 = (line[row] - line.mean(axis=0)) / np.maximum(np.ptp(line, axis=0), 1e-12)
+    return away / max(float(np.hypot(*away)), 1e-12)
 
 
 def _band_labels(axis: Axes, right: float, mean: float, scale: float) -> None:
@@ -307,15 +363,14 @@ def _band_labels(axis: Axes, right: float, mean: float, scale: float) -> None:
 def _poles(axis: Axes, user: UserStory, plane: Plane) -> None:
     """Say what up and down mean: the categories furthest along the axis, both ways."""
     if not user.category_vectors:
-        axis.set_ylabel("first principal component")
+        axis.set_ylabel("main direction of drift")
         return
-    labels = list(user.category_vectors)
-    along = np.stack([user.category_vectors[label] for label in labels]) @ plane.axes_2D[0]
-    order = np.argsort(along)
-    for rows, y, arrow in ((order[::-1][:2], 1.0, "↑"), (order[:2], 0.0, "↓")):
+    labels, vectors = _near_categories(user)
+    order = np.argsort(vectors @ plane.axes_2D[0])
+    for rows, y, arrow in ((order[::-1][:2], 0.99, "↑"), (order[:2], 0.02, "↓")):
         names = ", ".join(_text(labels[row]) for row in rows)
-        axis.text(0.0, y + (0.03 if y else -0.17), f"{arrow} towards {names}", color=MUTED,
-                  transform=axis.transAxes, va="bottom" if y else "top", fontsize=8.5)  # fmt: skip
+        axis.text(0.01, y, f"{arrow} towards {names}", color=MUTED, transform=axis.transAxes,
+                  va="top" if y > 0.5 else "bottom", fontsize=8.5)  # fmt: skip
     axis.set_yticks([])
 
 
@@ -372,7 +427,7 @@ def _held(values: F64) -> F64:
 
 def _box(points: F64) -> tuple[tuple[float, float], tuple[float, float]]:
     low, high = points.min(axis=0), points.max(axis=0)
-    room = np.maximum(high - low, 1e-6) * [0.28, 0.2]
+    room = np.maximum(high - low, 1e-6) * [0.16, 0.12]
     return (
         (float(low[0] - room[0]), float(high[0] + room[0])),
         (float(low[1] - room[1]), float(high[1] + room[1])),
@@ -413,12 +468,13 @@ def _text(label: str) -> str:
 
 def palette(kind: str) -> dict[str, Any]:
     """Return the colours of the light or the dark page, by CSS variable."""
-    ramp = ["#b7d3f6", "#9ec5f4", "#6da7ec", "#3987e5", "#256abf", "#1c5cab", "#104281", "#0d366b"]
+    ramp = ["#9ec5f4", "#86b6ef", "#6da7ec", "#3987e5", "#2a78d6", "#1c5cab", "#104281", "#0d2f5e"]
     if kind == "light":
         series = ["#2a78d6", "#1baf7a", "#eda100", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834"]
         named = ["#1a1a19", "#63625d", "#dddcd6", "#fcfcfb", "#1f66c2", "#c9c8c1"]
     else:
-        ramp = ramp[::-1]
+        ramp = ["#1c4f93", "#256abf", "#3987e5", "#5598e7", "#6da7ec", "#86b6ef", "#b7d3f6"]
+        ramp.append("#e3effc")
         series = ["#3987e5", "#199e70", "#c98500", "#9085e9", "#e66767", "#d55181", "#d95926"]
         named = ["#f1f0ec", "#a8a79f", "#3b3a37", "#1a1a19", "#5fa3f0", "#56554f"]
     names = ["--ink", "--muted", "--grid", "--surface", "--ours", "--rest"]

@@ -41,17 +41,23 @@ Actions = list[AddAction | RemoveAction]
 
 def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | None = None) -> None:
     """Make an empty table where there is none; safe for many processes at once."""
-    if DeltaTable.is_deltatable(str(path)):
-        return
     path.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame(schema=dict(types))
-    try:
-        write_deltalake(
-            str(path), frame, mode="ignore", partition_by=partition_by, configuration=_CONFIGURATION
-        )
-    except DeltaError:
-        if not DeltaTable.is_deltatable(str(path)):  # else another process was first
-            raise
+    for attempt in range(_TRIES):
+        if _open(path) is not None:
+            return
+        try:
+            write_deltalake(
+                str(path),
+                frame,
+                mode="ignore",
+                partition_by=partition_by,
+                configuration=_CONFIGURATION,
+            )
+        except DeltaError as error:  # another process may have been first
+            if attempt == _TRIES - 1:
+                raise DependencyUnavailable("event store", f"cannot be made: {error}") from error
+            time.sleep(0.02 * (attempt + 1))
 
 
 def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
@@ -67,7 +73,7 @@ def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
         return [] if is_done else added
 
     try:
-        if not DeltaTable.is_deltatable(str(path)):
+        if _open(path) is None:
             raise OSError(f"{path} is not there")
         added += _write_parts(path, rows)
         return _commit(path, add, batch_id)
@@ -79,33 +85,24 @@ def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
 
 def version(path: Path) -> int:
     """Return the newest version; -1 where there is no table."""
-    try:
-        return DeltaTable(str(path)).version()
-    except TableNotFoundError:
-        return -1
+    table = _open(path)
+    return -1 if table is None else table.version()
 
 
 def files(path: Path, at: int | None = None) -> Files:
     """Return the live files at a version (None: the newest); none where the version is gone."""
-    if at is not None and at < 0:
-        return {}
-    try:
-        table = DeltaTable(str(path), version=at)
-    except DeltaError:  # cleaned up, or no such table
-        if at is None and DeltaTable.is_deltatable(str(path)):
-            raise
-        return {}
-    return _files(table)
+    table = _open(path) if at is None else _open_at(path, at)
+    return {} if table is None else _files(table)
 
 
 def new_files(path: Path, since: int, until: int | None = None) -> tuple[Files, int]:
-    """Return the files that came after version `since`, and the version they are told up to."""
-    try:
-        table = DeltaTable(str(path), version=until)
-    except DeltaError:
-        if not DeltaTable.is_deltatable(str(path)):
-            return {}, -1
-        table = DeltaTable(str(path))  # `until` was cleaned up: a later state has all its rows
+    """Return the files that came after version `since`, and the version they are told up to.
+
+    Where `until` has left the log, a later state stands in: it has all rows that are not consumed.
+    """
+    table = (None if until is None else _open_at(path, until)) or _open(path)
+    if table is None:
+        return {}, -1
     now = table.version()
     if now == since:
         return {}, now
@@ -193,6 +190,22 @@ def sweep(path: Path, *, is_owner: bool) -> None:
 def _sweep(path: Path) -> None:
     # Not full: deletes what was removed, never what a commit under way has just written.
     DeltaTable(str(path)).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+
+
+def _open(path: Path) -> DeltaTable | None:
+    """Open a table; None where there is none, or none yet: its first commit is under way."""
+    try:
+        return DeltaTable(str(path))
+    except TableNotFoundError:
+        return None
+
+
+def _open_at(path: Path, version: int) -> DeltaTable | None:
+    """Open a table as it was; None where the version was cleaned up or never was."""
+    try:
+        return DeltaTable(str(path), version=version) if version >= 0 else None
+    except DeltaError:
+        return None
 
 
 def _files(table: DeltaTable) -> Files:
