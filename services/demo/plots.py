@@ -295,7 +295,7 @@ def _landmarks(
         spot = _free_spot(wanted, size * [0.0, 0.02], taken)
         taken.append((spot, size * [0.26, 0.055]))
         arrow = _arrow(away) if outside > 1.0 else "·"
-        axis.text(*spot, f"{arrow} {_text(label)}", color=MUTED, fontsize=8.5, ha="center",
+        axis.text(float(spot[0]), float(spot[1]), f"{arrow} {_text(label)}", color=MUTED, fontsize=8.5, ha="center",
                   va="center", zorder=2)  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def _milestones(axis: Axes, line: F64, starts: Sequence[datetime]) -> None:
     for i in _milestone_rows(starts):
         is_end = i in (0, len(line) - 1)
         colour = RAMP[min(RAMP_STEPS - 1, i * RAMP_STEPS // len(line))]
-        axis.scatter(*line[i], s=60 if is_end else 26, c=colour, edgecolors=SURFACE,
+        axis.scatter(line[i, 0], line[i, 1], s=60 if is_end else 26, c=colour, edgecolors=SURFACE,
                      linewidths=1.6, zorder=7)  # fmt: skip
         away = _outwards(line, i)
         axis.annotate(
