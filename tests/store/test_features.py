@@ -1,18 +1,23 @@
 """What Feast's own writer stores, our readers read, on SQLite and on a real Redis-protocol server."""
 
-import threading
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
-from services.core.errors import NotReady
+from services.core.errors import InvalidArgument, NotReady
 from services.core.periods import period_from_name
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT as TENANT
 from services.core.schema import (
     Granularity,
+    bucket_of,
     by_period_view,
     forecast_view,
     history_view,
@@ -24,6 +29,7 @@ from services.store.feast_config import FeastConfig
 from services.store.features import FeastFeatures
 from services.store.frames import by_period_frame, rows_frame
 from services.store.layout import Layout
+from services.store.memory_features import MemoryFeatures
 from services.store.redis_reader import RedisInterestReader
 from services.store.rows import (
     features_of_forecast,
@@ -36,6 +42,7 @@ from services.store.sqlite_reader import SqliteInterestReader
 
 SPACE = "tiny_00000001"
 WEEK = Granularity.WEEK
+BUCKETS = 4
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
@@ -50,18 +57,28 @@ def vector(week="2026-W47", first=1.0) -> InterestVector:
     )
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def stores(request, tmp_path):
-    layout = Layout(tmp_path, 4)
-    if request.param == "sqlite":
-        config, reader = FeastConfig(), SqliteInterestReader(layout)
-    else:
-        server = request.getfixturevalue("valkey")
-        config = FeastConfig(online_store="redis", redis_url=server)
-        reader = RedisInterestReader(server)
+@pytest.fixture(scope="module", params=["memory", "sqlite", "redis"])
+def written(request, tmp_path_factory):
+    """A writer with one space applied, and how to open its reader; tests use users of their own."""
+    if request.param == "memory":
+        features = MemoryFeatures(BUCKETS)
+        features.apply(TENANT, SPACE)
+        return features, lambda: features
+    layout, config = Layout(tmp_path_factory.mktemp("data"), BUCKETS), FeastConfig()
+    if request.param == "redis":
+        config = FeastConfig(online_store="redis", redis_url=request.getfixturevalue("valkey"))
     features = FeastFeatures(layout, config)
     features.apply(TENANT, SPACE)
-    return features, reader
+    if config.is_sqlite:
+        return features, lambda: SqliteInterestReader(layout)
+    return features, lambda: RedisInterestReader(config.redis_url)
+
+
+@pytest.fixture
+def stores(written):
+    # A Redis reader belongs to one event loop, and each test has its own.
+    features, open_reader = written
+    return features, open_reader()
 
 
 def write(features, view, user_ids, rows, time=NOW):
@@ -131,62 +148,191 @@ async def test_every_kind_of_row_reads_back_equal(stores):
 async def test_a_later_computed_time_wins(stores):
     features, reader = stores
     view = interest_view(WEEK, SPACE)
-    write(features, view, ["1"], [features_of_interest(vector(first=0.0))])
+    write(features, view, ["later"], [features_of_interest(vector(first=0.0))])
     later = NOW + timedelta(seconds=2)
-    write(features, view, ["1"], [features_of_interest(vector(first=1.0))], later)
-    assert (await reader.interest(TENANT, SPACE, "1", WEEK)).vec_D[0] == 1.0
+    write(features, view, ["later"], [features_of_interest(vector(first=1.0))], later)
+    assert (await reader.interest(TENANT, SPACE, "later", WEEK)).vec_D[0] == 1.0
+
+
+async def test_a_user_without_repeats_reads_back_without(stores):
+    features, reader = stores
+    state = RankState(
+        query_sums_HD=np.zeros((2, 4), np.float32),
+        query_weights_H=np.zeros(2, np.float32),
+        activity_H=np.zeros(2, np.float32),
+        repeat_item_ids=(),
+        repeat_counts_RH=np.zeros((0, 2), np.float32),
+        repeat_last_times_R=np.zeros(0, np.int64),
+        state_time=0.0,
+    )
+    view = rank_state_view(SPACE)
+    write(features, view, ["empty"], [features_of_rank_state(state, "m1")])
+    held = await reader.rank_state(TENANT, SPACE, "empty")
+    assert held.repeat_item_ids == ()
+    assert held.repeat_counts_RH.shape == (0, 2)
+    assert held.repeat_last_times_R.shape == (0,)
+
+
+async def test_more_rows_than_a_chunk_are_all_written(stores):
+    features, reader = stores
+    users = [f"chunk-{n}" for n in range(1001)]
+    rows = [features_of_interest(vector())] * len(users)
+    write(features, interest_view(WEEK, SPACE), users, rows)
+    assert None not in await reader.interests(TENANT, SPACE, users, WEEK)
+
+
+def period_rows(user_ids, first, time=NOW, week="2026-W47"):
+    n = len(user_ids)
+    return by_period_frame(
+        WEEK, user_ids, np.full(n, period_from_name(WEEK, week).ordinal),
+        np.tile(np.array([first, 0, 0, 0], np.float32), (n, 1)), np.full(n, 2),
+        model_version="m1", known_times=[time] * n, computed_time=time,
+    )  # fmt: skip
+
+
+def test_a_part_of_the_same_name_replaces_it_and_the_newest_row_wins(stores):
+    features, _ = stores
+    view = by_period_view(WEEK, SPACE)
+    features.append_offline(TENANT, view, 1, "a", period_rows(["p"], 0.5))
+    features.append_offline(TENANT, view, 1, "a", period_rows(["p"], 0.5))
+    features.append_offline(TENANT, view, 1, "b", period_rows(["p"], 1.0, NOW + timedelta(1)))
+    features.append_offline(TENANT, view, 1, "c", period_rows(["p"], 0.25, week="2026-W46"))
+    read = features.read_offline(TENANT, view, 1).filter(pl.col("user_id") == "p")
+    assert read["period"].to_list() == ["2026-W46", "2026-W47"]
+    assert read["vec"].list.first().to_list() == [0.25, 1.0]
+    assert read.schema["known_time"] == pl.Datetime("us", "UTC")
 
 
 async def test_erasing_a_user_leaves_the_others(stores):
     features, reader = stores
-    view = interest_view(WEEK, SPACE)
-    write(features, view, ["1", "2"], [features_of_interest(vector())] * 2)
-    features.erase(TENANT, SPACE, ["1"])
-    assert await reader.interest(TENANT, SPACE, "1", WEEK) is None
-    assert await reader.interest(TENANT, SPACE, "2", WEEK) is not None
+    online, offline = interest_view(WEEK, SPACE), by_period_view(WEEK, SPACE)
+    users = ["gone", "stays"]
+    write(features, online, users, [features_of_interest(vector())] * 2)
+    for user in users:
+        bucket = bucket_of(user, BUCKETS)
+        features.append_offline(TENANT, offline, bucket, f"erase-{user}", period_rows([user], 0.5))
+    features.erase(TENANT, SPACE, ["gone", "never seen"])
+    features.erase(TENANT, SPACE, [])
+    assert await reader.interest(TENANT, SPACE, "gone", WEEK) is None
+    assert await reader.interest(TENANT, SPACE, "stays", WEEK) is not None
+    kept = pl.concat([features.read_offline(TENANT, offline, b) for b in range(BUCKETS)])
+    assert "gone" not in kept["user_id"].to_list()
+    assert "stays" in kept["user_id"].to_list()
+
+
+def test_a_view_that_was_not_applied_is_not_ready(stores):
+    features, _ = stores
+    other = "other_00000002"
+    rows = rows_frame(
+        interest_view(WEEK, other), ["1"], [features_of_interest(vector())], computed_time=NOW
+    )
+    with pytest.raises(NotReady, match="driftline refresh"):
+        features.write_online(TENANT, interest_view(WEEK, other), rows)
+    with pytest.raises(NotReady, match="driftline refresh"):
+        features.read_offline(TENANT, by_period_view(WEEK, other), 0)
+
+
+def test_rows_that_do_not_fit_the_view_are_refused(stores):
+    features, _ = stores
+    view = by_period_view(WEEK, SPACE)
+    rows = period_rows(["1"], 0.5)
+    with pytest.raises(InvalidArgument, match="needs the columns vec"):
+        features.append_offline(TENANT, view, 0, "x", rows.drop("vec"))
+    with pytest.raises(InvalidArgument, match="has nulls in event_count"):
+        nulls = rows.with_columns(pl.lit(None, pl.Int64).alias("event_count"))
+        features.append_offline(TENANT, view, 0, "x", nulls)
 
 
 async def test_threads_that_publish_together_lose_no_row(stores):
     features, reader = stores
     view = interest_view(WEEK, SPACE)
-    threads = [
-        threading.Thread(
-            target=write,
-            args=(
-                features,
-                view,
-                [f"{t}-{n}" for n in range(50)],
-                [features_of_interest(vector())] * 50,
-            ),
-        )
-        for t in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    users = [f"{t}-{n}" for t in range(4) for n in range(50)]
+    rows = [features_of_interest(vector())] * 50
+    with ThreadPoolExecutor(4) as pool:
+        done = [
+            pool.submit(write, features, view, [f"{t}-{k}-{n}" for n in range(50)], rows)
+            for t in range(4)
+            for k in range(3)
+        ]
+        for each in done:
+            each.result()
+    users = [f"{t}-{k}-{n}" for t in range(4) for k in range(3) for n in range(50)]
     assert None not in await reader.interests(TENANT, SPACE, users, WEEK)
 
 
-def test_a_part_of_the_same_name_replaces_it_and_the_newest_row_wins(tmp_path):
-    features = FeastFeatures(Layout(tmp_path, 4), FeastConfig())
-    view = by_period_view(WEEK, SPACE)
-    with pytest.raises(NotReady):
-        features.read_offline(TENANT, view, 1)
+PUBLISHER = """
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+import numpy as np
+from services.core.schema import Granularity, interest_view
+from services.store.feast_config import FeastConfig
+from services.store.features import FeastFeatures
+from services.store.frames import by_period_frame, newest_period_frame
+from services.store.layout import Layout
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+features = FeastFeatures(Layout(folder, 4), FeastConfig())
+print("ready", flush=True)
+sys.stdin.readline()
+for batch in range(20):
+    now = datetime.now(UTC)
+    users = [f"{name}-{batch}-{n}" for n in range(20)]
+    rows = by_period_frame(Granularity.WEEK, users, np.full(20, 2900), np.eye(20, 4, dtype=np.float32),
+        np.full(20, 1), model_version="m", known_times=[now] * 20, computed_time=now)
+    features.write_online("default", interest_view(Granularity.WEEK, sys.argv[3]),
+        newest_period_frame(rows))
+    print(batch, flush=True)
+"""
+
+
+async def test_processes_that_publish_together_lose_no_row(tmp_path):
+    layout = Layout(tmp_path, BUCKETS)
+    FeastFeatures(layout, FeastConfig()).apply(TENANT, SPACE)
+    publishers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER, tmp_path, name, SPACE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name in "ab"
+    ]  # fmt: skip
+    for publisher in publishers:
+        assert publisher.stdout.readline() == "ready\n"
+    answers = [publisher.communicate("go\n", timeout=120)[0] for publisher in publishers]
+    acknowledged = [
+        f"{name}-{batch}-{n}"
+        for name, answer in zip("ab", answers, strict=True)
+        for batch in answer.split()
+        for n in range(20)
+    ]
+    assert len(acknowledged) == 800
+    found = await SqliteInterestReader(layout).interests(TENANT, SPACE, acknowledged, WEEK)
+    assert None not in found
+
+
+def test_the_sqlite_store_logs_ahead(tmp_path):
+    features = FeastFeatures(Layout(tmp_path, BUCKETS), FeastConfig())
     features.apply(TENANT, SPACE)
+    with closing(sqlite3.connect(tmp_path / TENANT / "feast" / "online.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
-    def rows(first, time):
-        return by_period_frame(
-            WEEK, ["1"], np.array([period_from_name(WEEK, "2026-W47").ordinal]),
-            np.array([[first, 0, 0, 0]], np.float32), np.array([2]),
-            model_version="m1", known_times=[time], computed_time=time,
-        )  # fmt: skip
 
-    features.append_offline(TENANT, view, 1, "a", rows(0.5, NOW))
-    features.append_offline(TENANT, view, 1, "a", rows(0.5, NOW))
-    features.append_offline(TENANT, view, 1, "b", rows(1.0, NOW + timedelta(seconds=1)))
-    read = features.read_offline(TENANT, view, 1)
-    assert read["vec"].to_list() == [[1.0, 0.0, 0.0, 0.0]]
-    features.erase(TENANT, SPACE, ["1"])
-    assert isinstance(read, pl.DataFrame)
+def test_an_erased_users_bytes_leave_the_disk(tmp_path):
+    features = FeastFeatures(Layout(tmp_path, BUCKETS), FeastConfig())
+    features.apply(TENANT, SPACE)
+    for second in range(3):
+        time = NOW + timedelta(seconds=second)
+        rows = [features_of_interest(vector())] * 2
+        write(features, interest_view(WEEK, SPACE), ["secret-person", "other"], rows, time)
+    features.erase(TENANT, SPACE, ["secret-person"])
+    held = [
+        p
+        for p in (tmp_path / TENANT).rglob("*")
+        if p.is_file() and b"secret-person" in p.read_bytes()
+    ]
+    assert held == []
+
+
+def test_history_of_the_newest_vectors_lies_with_all_vectors(tmp_path):
+    features = FeastFeatures(Layout(tmp_path, BUCKETS), FeastConfig())
+    with pytest.raises(InvalidArgument, match="append there"):
+        features.append_offline(TENANT, interest_view(WEEK, SPACE), 0, "x", period_rows(["1"], 0.5))
