@@ -14,9 +14,9 @@ from services.core.schema import Granularity
 _EPOCH = date(1970, 1, 1).toordinal()
 _FIRST_MONDAY = date(1969, 12, 29).toordinal()
 _PATTERNS = {
-    Granularity.DAY: (re.compile(r"\d{4}-\d{2}-\d{2}"), "2026-11-24"),
-    Granularity.WEEK: (re.compile(r"\d{4}-W\d{2}"), "2026-W48"),
-    Granularity.MONTH: (re.compile(r"\d{4}-\d{2}"), "2026-11"),
+    Granularity.DAY: (re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII), "2026-11-24"),
+    Granularity.WEEK: (re.compile(r"\d{4}-W\d{2}", re.ASCII), "2026-W48"),
+    Granularity.MONTH: (re.compile(r"\d{4}-\d{2}", re.ASCII), "2026-11"),
 }
 
 

@@ -5,7 +5,6 @@ from driftline.v1 import model_service_pb2 as pb
 from services.core.records import ModelInfo
 from services.gateway.answers import ModelsAnswer, ModelsQuery
 from services.gateway.translate.instants import instant_to_pb
-from services.gateway.translate.pages import model_from_token, models_token
 
 DEFAULT_PAGE_SIZE = 20
 
@@ -17,15 +16,13 @@ _STAGES = {
 
 
 def models_query_from_pb(request: pb.ListModelsRequest) -> ModelsQuery:
-    """Return the query. Raises InvalidArgument where the token is not one of ours."""
-    return ModelsQuery(
-        limit=request.page_size or DEFAULT_PAGE_SIZE, after=model_from_token(request.page_token)
-    )
+    """Return the query; a token is the last model of the page before."""
+    return ModelsQuery(limit=request.page_size or DEFAULT_PAGE_SIZE, after=request.page_token)
 
 
 def models_to_pb(answer: ModelsAnswer) -> pb.ListModelsResponse:
     """Return the response."""
-    token = models_token(answer.models[-1].model_version) if answer.has_more else ""
+    token = answer.models[-1].model_version if answer.has_more else ""
     return pb.ListModelsResponse(
         models=[_model_to_pb(model) for model in answer.models], next_page_token=token
     )

@@ -1,19 +1,20 @@
-"""Page tokens: opaque to callers, checked when they come back."""
+"""Page tokens of GetTrajectory: opaque to callers, checked when they come back."""
 
 import base64
 import binascii
+import re
 
 from services.core.errors import InvalidArgument
 from services.core.schema import Granularity
 
-_FIELD = "page_token"
 # Ordinals of days reach some 3 million in year 9999.
-_MAX_ORDINAL = 10_000_000
+_ORDINAL = re.compile(r"-?\d{1,7}", re.ASCII)
 
 
 def trajectory_token(granularity: Granularity, before: int) -> str:
     """Return the token of the page of periods below an ordinal."""
-    return _opaque(f"{granularity}.{before}")
+    text = f"{granularity}.{before}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def before_from_token(token: str, granularity: Granularity) -> int | None:
@@ -24,40 +25,16 @@ def before_from_token(token: str, granularity: Granularity) -> int | None:
     """
     if not token:
         return None
-    of, _, ordinal = _clear(token).partition(".")
-    if of != granularity or not ordinal.lstrip("-").isdecimal() or not ordinal.isascii():
-        raise _foreign()
-    before = int(ordinal[:12])
-    if abs(before) > _MAX_ORDINAL:
-        raise _foreign()
-    return before
-
-
-def models_token(after: str) -> str:
-    """Return the token of the page after a model."""
-    return _opaque(after)
-
-
-def model_from_token(token: str) -> str:
-    """Return the model after which to go on; empty where the token is.
-
-    Raises:
-        InvalidArgument: not a token of ListModels.
-    """
-    return _clear(token) if token else ""
-
-
-def _opaque(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _clear(token: str) -> str:
     try:
         padded = token + "=" * (-len(token) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise _foreign() from None
+    of, _, ordinal = text.partition(".")
+    if of != granularity or not _ORDINAL.fullmatch(ordinal):
+        raise _foreign()
+    return int(ordinal)
 
 
 def _foreign() -> InvalidArgument:
-    return InvalidArgument(_FIELD, "is not from an earlier answer to this request")
+    return InvalidArgument("page_token", "is not from an earlier answer to this request")
