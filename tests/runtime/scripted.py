@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -69,9 +70,14 @@ class Running:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a free port outside the kernel's ephemeral range, where parallel tests take theirs."""
+    while True:
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", random.randint(15000, 31000)))
+            except OSError:
+                continue
+            return int(found.getsockname()[1])
 
 
 @asynccontextmanager
