@@ -8,8 +8,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from services.demo.comparison import LABELS, Row, Table, Verdict, score, tables
-from services.demo.plots import categories_plot, forecast_plot, palette, trajectory_plot
+from services.demo.plots import categories_plot, forecast_plot, trajectory_plot
 from services.demo.report import DemoReport, hits
+from services.demo.theme import palette
 
 TEMPLATE = "report.html"
 VERDICTS = {

@@ -1,66 +1,40 @@
 """Plots of one user's year, as SVG to stand inside a page.
 
 Colours are the page's CSS variables, so that one plot serves light and dark: figures are drawn in
-stand-in colours that `_svg` replaces.
+stand-in colours that `theme.py` replaces.
 
 Shape suffixes: P = weeks with events, H = weeks ahead, D = vector width, C = categories.
 """
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from services.core.records import F32
 from services.demo.report import UserStory
+from services.demo.theme import (
+    CATEGORY,
+    GRID,
+    INK,
+    MUTED,
+    OURS,
+    RAMP,
+    RAMP_STEPS,
+    REST,
+    SERIES,
+    SURFACE,
+    svg_of,
+    themed_axes,
+)
 
 F64 = NDArray[np.float64]
 
-RAMP_STEPS = 8
-SERIES = 7
-# Stand-in colour -> CSS variable.
-INK, MUTED, GRID, SURFACE, OURS = "#010101", "#020202", "#030303", "#040404", "#050505"
-RAMP = tuple(f"#06060{step}" for step in range(RAMP_STEPS))
-CATEGORY = tuple(f"#07070{step}" for step in range(SERIES))
-REST = "#080808"
-VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--grid",
-    SURFACE: "--surface",
-    OURS: "--ours",
-    REST: "--rest",
-    **{colour: f"--t{step}" for step, colour in enumerate(RAMP)},
-    **{colour: f"--c{step}" for step, colour in enumerate(CATEGORY)},
-}
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "driftline",
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "axes.grid": False,
-    "grid.color": GRID,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
 # Half-life of the line drawn through noisy weeks, in weeks.
 SMOOTH_WEEKS = 3.0
 BAND_80, BAND_95 = 1.2816, 1.96
@@ -124,7 +98,7 @@ def trajectory_plot(user: UserStory) -> str:
         plane.place(user.vectors_PD),
         plane.place(smoothed(user.vectors_PD, user.event_counts)),
     )
-    figure, axis = _figure(5.6, 4.2)
+    figure, axis = themed_axes(5.6, 4.2)
     box = _box(points)
     _landmarks(axis, user, plane, line, box)
     step = _ramp_steps(len(points))
@@ -151,7 +125,7 @@ def trajectory_plot(user: UserStory) -> str:
     axis.set(xlim=box[0], ylim=box[1], xticks=[], yticks=[])
     axis.set_xlabel(f"main direction of drift, {plane.share[0]:.0%} of the weeks' variance")
     axis.set_ylabel(f"second direction, {plane.share[1]:.0%}")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def forecast_plot(user: UserStory) -> str:
@@ -164,7 +138,7 @@ def forecast_plot(user: UserStory) -> str:
     ahead = _middles(user.forecast_starts)
     mean = plane.place(user.forecast_means_HD)[:, 0]
     scale = projected_scale(user.forecast_scales_HD, plane.axes_2D[0], user.vectors_PD)
-    figure, axis = _figure(5.6, 3.6)
+    figure, axis = themed_axes(5.6, 3.6)
     counts = np.asarray(user.event_counts[shown])
     axis.scatter(when, past, s=8 + 34 * np.sqrt(counts / counts.max()), c=MUTED, alpha=0.6,
                  linewidths=0, zorder=3)  # fmt: skip
@@ -190,13 +164,13 @@ def forecast_plot(user: UserStory) -> str:
     _band_labels(axis, float(edges[-1]), float(mean[-1]), float(scale[-1]))
     _poles(axis, user, plane)
     _dates(axis)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def categories_plot(user: UserStory) -> str:
     """Draw each month's shares of the strongest categories, stacked; the rest is one grey band."""
     labels, share_CM, totals = category_shares(user.months, user.category_counts)
-    figure, axis = _figure(5.6, 3.6)
+    figure, axis = themed_axes(5.6, 3.6)
     x = np.arange(len(user.months))
     base = np.zeros(len(x))
     spots = []
@@ -217,7 +191,7 @@ def categories_plot(user: UserStory) -> str:
                         zip(user.months, totals, strict=True)])  # fmt: skip
     axis.tick_params(length=0, pad=6)
     axis.spines[["left", "bottom"]].set_visible(False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 REST_LABEL = "everything else"
@@ -374,37 +348,6 @@ def _poles(axis: Axes, user: UserStory, plane: Plane) -> None:
     axis.set_yticks([])
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    # rc_context, not rcParams: other plots of this process keep their own style.
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axis = figure.subplots()
-    return figure, axis
-
-
-def _svg(figure: Figure) -> str:
-    """Return a figure as inline SVG: themed, without namespaces, names of parts or metadata."""
-    raw = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None})
-    text = raw.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    # It would hold for the whole page; report.html has its rules for plots alone.
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", text, count=1)
-    text = re.sub(
-        r"(font:[^;\"]*?)'?(DejaVu Sans|sans-serif)'?[^;\"]*", r"\1system-ui, sans-serif", text
-    )
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    return text.strip()
-
-
 def _dates(axis: Axes) -> None:
     locator = AutoDateLocator(minticks=4, maxticks=8)
     axis.xaxis.set_major_locator(locator)
@@ -466,22 +409,3 @@ def _month(name: str) -> str:
 def _text(label: str) -> str:
     """Return a label that matplotlib does not read as mathematics."""
     return label.replace("$", r"\$")
-
-
-def palette(kind: str) -> dict[str, Any]:
-    """Return the colours of the light or the dark page, by CSS variable."""
-    ramp = ["#9ec5f4", "#86b6ef", "#6da7ec", "#3987e5", "#2a78d6", "#1c5cab", "#104281", "#0d2f5e"]
-    if kind == "light":
-        series = ["#2a78d6", "#1baf7a", "#eda100", "#4a3aa7", "#e34948", "#e87ba4", "#eb6834"]
-        named = ["#1a1a19", "#63625d", "#dddcd6", "#fcfcfb", "#1f66c2", "#c9c8c1"]
-    else:
-        ramp = ["#1c4f93", "#256abf", "#3987e5", "#5598e7", "#6da7ec", "#86b6ef", "#b7d3f6"]
-        ramp.append("#e3effc")
-        series = ["#3987e5", "#199e70", "#c98500", "#9085e9", "#e66767", "#d55181", "#d95926"]
-        named = ["#f1f0ec", "#a8a79f", "#3b3a37", "#1a1a19", "#5fa3f0", "#56554f"]
-    names = ["--ink", "--muted", "--grid", "--surface", "--ours", "--rest"]
-    return {
-        **dict(zip(names, named, strict=True)),
-        **{f"--t{step}": colour for step, colour in enumerate(ramp)},
-        **{f"--c{step}": colour for step, colour in enumerate(series)},
-    }

@@ -7,6 +7,7 @@ Shape suffixes: P = periods with events, H = periods ahead, D = vector width.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -18,15 +19,18 @@ from numpy.typing import NDArray
 
 from services.core.records import F32
 
+_CALLS_LINE = re.compile(r"^driftline_rpc_calls_total\{([^}]*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeCalls:
-    """Requests that one method of one Ray Serve application answered."""
+    """Requests that one Ray Serve application answered."""
 
     # encoder or forecaster.
     application: str
-    # Like RefreshInterests.
-    method: str
+    # Like RefreshInterests; empty where the counts are of all methods together.
+    method: str = ""
     requests: int
     # Distinct replica processes that answered.
     replica_pids: tuple[int, ...]
@@ -158,6 +162,9 @@ class DemoReport:
     path: PathProof
     # What a second refresh of the same data changed: name -> rows. None where it was not run.
     again: Mapping[str, int] | None = None
+    # Serving against evaluation on the same users: users, same_top_10, largest_score_gap.
+    # None where it was not compared.
+    parity: Mapping[str, float] | None = None
     user: UserStory
     # As `driftline evaluate` writes it: recommendation, forecast, classification.
     evaluation: Mapping[str, Any]
@@ -201,6 +208,7 @@ def report_figures(data: DemoReport) -> dict[str, Any]:
         "seconds": {**data.seconds, "install": data.install_seconds},
         "path": asdict(data.path),
         "again": None if data.again is None else dict(data.again),
+        "serving_equals_evaluation": None if data.parity is None else dict(data.parity),
         "user": {
             "user_id": user.user_id,
             "periods": user.periods,
@@ -228,6 +236,20 @@ def hits(user: UserStory) -> list[bool]:
     """Tell of each recommendation, best first, whether the user bought the item next."""
     bought = {one.item_id for one in user.bought_next}
     return [one.item_id in bought for one in user.recommendations]
+
+
+def gateway_calls(metrics_text: str) -> tuple[GatewayCalls, ...]:
+    """Return calls by method, in order of name, from the text of the gateway's metrics page."""
+    totals: dict[str, list[int]] = {}
+    for labels, value in _CALLS_LINE.findall(metrics_text):
+        named = dict(_LABEL.findall(labels))
+        counted = totals.setdefault(named["method"], [0, 0])
+        counted[0] += int(float(value))
+        counted[1] += int(float(value)) if named["code"] != "OK" else 0
+    return tuple(
+        GatewayCalls(method=method, calls=calls, errors=errors)
+        for method, (calls, errors) in sorted(totals.items())
+    )
 
 
 def _published(by_granularity: Mapping[str, int]) -> dict[str, Any]:

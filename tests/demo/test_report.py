@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from services.demo.report import hits, write_report
+from services.demo.report import GatewayCalls, gateway_calls, hits, write_report
 
 
 class Page(HTMLParser):
@@ -102,6 +102,39 @@ def test_page_shows_the_path(page):
     assert page.table("gateway RPC")[1:] == [["InterestService/GetInterest", "31", "0"]]
     assert "process 4101" in page.text
     assert "process 4202" in page.text
+
+
+def test_counts_by_application_alone_have_no_column_of_methods(data, tmp_path):
+    serve = tuple(replace(one, method="") for one in data.path.serve)
+    write_report(replace(data, path=replace(data.path, serve=serve)), tmp_path)
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert page.table("Serve application")[:2] == [
+        ["Serve application", "requests", "replica pids"],
+        ["encoder", "8", "4303, 4304"],
+    ]
+
+
+def test_gateway_calls_are_read_from_its_metrics():
+    text = """# TYPE driftline_rpc_calls_total counter
+driftline_rpc_calls_total{code="OK",method="driftline.v1.InterestService/GetInterest"} 30.0
+driftline_rpc_calls_total{code="NOT_FOUND",method="driftline.v1.InterestService/GetInterest"} 2.0
+driftline_rpc_calls_total{code="OK",method="driftline.v1.EventService/RecordEvents"} 1.0
+driftline_rpc_calls_created{code="OK",method="driftline.v1.EventService/RecordEvents"} 1.7e9
+"""
+    assert gateway_calls(text) == (
+        GatewayCalls(method="driftline.v1.EventService/RecordEvents", calls=1),
+        GatewayCalls(method="driftline.v1.InterestService/GetInterest", calls=32, errors=2),
+    )
+
+
+def test_parity_of_serving_and_evaluation_is_told(data, tmp_path):
+    parity = {"users": 500, "same_top_10": 499, "largest_score_gap": 2.5e-6}
+    write_report(replace(data, parity=parity), tmp_path)
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert "of 500 users asked through SDK and gateway, 499 got the very ten items" in page.text
+    assert "2.5e-06" in page.text
+    figures = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert figures["serving_equals_evaluation"] == parity
 
 
 def test_hits_are_marked_on_both_sides(page, user):
