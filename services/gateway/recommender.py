@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from services.core.errors import Unimplemented
+from services.core.errors import NotReady, Unimplemented
 from services.core.periods import period_at
 from services.core.recommend import RankedItems, recommend, similar_items
 from services.core.records import RankState
@@ -81,7 +81,10 @@ class Recommender:
     async def _rank_state(self, space_id: str, user_id: str) -> RankState | None:
         if self._state.is_erased(user_id):
             return None
-        return await self._reader.rank_state(self._state.tenant, space_id, user_id)
+        try:
+            return await self._reader.rank_state(self._state.tenant, space_id, user_id)
+        except NotReady:  # items were published, no user yet: everybody is a stranger
+            return None
 
     def _basis(
         self, query: RecommendQuery, state: RankState | None, model_version: str, space_id: str

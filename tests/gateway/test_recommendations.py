@@ -9,6 +9,7 @@ from driftline.v1 import vector_pb2
 
 from services.core.recommend import Filters, recommend, shelf_of
 from services.gateway import recommender
+from services.store.memory_features import MemoryFeatures
 from tests.gateway.world import (
     NOW,
     SPACE,
@@ -113,6 +114,15 @@ async def test_without_an_index_there_is_nothing_to_rank():
     for one in (failed, similar):
         assert (one.code, one.reason) == ("UNAVAILABLE", "NOT_READY")
         assert one.metadata == {"missing": "item index"}
+
+
+async def test_before_any_user_was_published_everybody_is_a_stranger():
+    world = World()
+    world.features = MemoryFeatures()  # no view applied
+    async with serve(world):
+        reply = await recommended(world)
+    assert len(reply.items) == 4
+    assert reply.basis.kind == vector_pb2.BASIS_KIND_FALLBACK
 
 
 async def test_similar_items_come_nearest_first_without_the_item(world):
