@@ -114,7 +114,13 @@ class FakeServer:
         )
 
     def _UpsertItems(self, request: Any) -> Message:
+        seen: set[str] = set()
         for i, item in enumerate(request.items):
+            if item.item_id in seen:
+                raise _invalid(f"items[{i}].item_id", "comes twice; send each item once a call")
+            seen.add(item.item_id)
+            if not item.title.strip() and not item.text.strip():
+                raise _invalid(f"items[{i}].title", "title and text are both blank; write one")
             if item.updated_time.ToDatetime(tzinfo=timezone.utc) > self.now() + _CLOCK_SKEW:
                 raise _invalid(f"items[{i}].updated_time", "lies in the future")
         for item in request.items:
