@@ -9,22 +9,27 @@ index/{space}/CURRENT                      name of the generation, replaced in o
 
 import hashlib
 import json
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from filelock import FileLock
 
-from services.core.errors import DependencyUnavailable, NotReady
+from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady, SpaceMismatch
 from services.core.ranking import ItemStats
 from services.core.records import F32
 from services.store.files import replacing
+from services.store.frames import vectors_column
 from services.store.layout import Layout, write_json
 from services.store.ports import Catalogue
 
 # A reader may still hold the generation before; older ones go.
 KEPT_GENERATIONS = 3
+_GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
     "title": pl.String,
@@ -38,12 +43,27 @@ class FolderCatalogues:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        # Folders whose files were found whole; they never change after.
+        self._verified: set[Path] = set()
 
     def publish(self, tenant: str, catalogue: Catalogue) -> None:
-        """Write a generation, then make it current in one atomic step."""
+        """Write a generation, then make it current in one atomic step.
+
+        Raises:
+            InvalidArgument: items are not in ascending order, or arrays have other lengths.
+        """
+        check_catalogue(catalogue)
         root = self._layout.index_dir(tenant, catalogue.space_id)
+        with _alone(root):
+            self._write_generation(root, catalogue)
+            with replacing(root / "CURRENT") as draft:
+                draft.write_text(catalogue.generation)
+            self._remove_old(root, catalogue.generation)
+
+    def _write_generation(self, root: Path, catalogue: Catalogue) -> None:
         folder = root / catalogue.generation
         folder.mkdir(parents=True, exist_ok=True)
+        self._verified.discard(folder)
         for stale in folder.glob("seg-*.parquet"):
             stale.unlink()
         with replacing(folder / "vectors.npy") as draft, draft.open("wb") as file:
@@ -62,17 +82,23 @@ class FolderCatalogues:
                 },
             },
         )
-        with replacing(root / "CURRENT") as draft:
-            draft.write_text(catalogue.generation)
-        self._remove_old(root, catalogue.generation)
 
     def publish_segment(self, tenant: str, catalogue: Catalogue) -> None:
-        """Add items to the current generation, or new versions of its items; readers poll for it."""
-        folder = self._current_folder(tenant, catalogue.space_id)
-        number = len(list(folder.glob("seg-*.parquet"))) + 1
-        vectors = pl.Series("vec", list(catalogue.items_ND), dtype=pl.List(pl.Float32))
-        with replacing(folder / f"seg-{number:06}.parquet") as draft:
-            _rows(catalogue).with_columns(vectors).write_parquet(draft)
+        """Add items to the current generation, or new versions of its items; readers poll for it.
+
+        Raises:
+            NotReady: there is no generation. InvalidArgument: as for publish, or the width or the
+                popularity windows are not the generation's.
+        """
+        check_catalogue(catalogue)
+        with _alone(self._layout.index_dir(tenant, catalogue.space_id)):
+            folder = self._current_folder(tenant, catalogue.space_id)
+            base = self.current(tenant, catalogue.space_id)
+            check_same_shape(base, catalogue)
+            number = len(list(folder.glob("seg-*.parquet"))) + 1
+            with replacing(folder / f"seg-{number:06}.parquet") as draft:
+                vectors = vectors_column(catalogue.items_ND).alias("vec")
+                _rows(catalogue).with_columns(vectors).write_parquet(draft)
 
     def current(self, tenant: str, space_id: str) -> Catalogue:
         """Return the current generation with its segments merged, in ascending item_id order.
@@ -84,11 +110,14 @@ class FolderCatalogues:
         folder = self._current_folder(tenant, space_id)
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
+            self._verify(folder, manifest["files"])
             items_ND = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
             rows = pl.read_parquet(folder / "items.parquet")
             segments = [pl.read_parquet(path) for path in sorted(folder.glob("seg-*.parquet"))]
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
             raise DependencyUnavailable("the item index", f"cannot be read ({error})") from error
+        if manifest["space_id"] != space_id:
+            raise SpaceMismatch(space_id, manifest["space_id"])
         if segments:
             rows, items_ND = _merge(rows, items_ND, segments)
         return Catalogue(
@@ -110,6 +139,16 @@ class FolderCatalogues:
             return ""
         return f"{folder.name}/{len(list(folder.glob('seg-*.parquet')))}"
 
+    def _verify(self, folder: Path, sha256_of: dict[str, str]) -> None:
+        if folder in self._verified:
+            return
+        for name in ("vectors.npy", "items.parquet"):
+            if _sha256(folder / name) != sha256_of[name]:
+                raise DependencyUnavailable(
+                    "the item index", f"has a damaged {name} in {folder.name}; publish it again"
+                )
+        self._verified.add(folder)
+
     def _current_folder(self, tenant: str, space_id: str) -> Path:
         root = self._layout.index_dir(tenant, space_id)
         try:
@@ -123,6 +162,31 @@ class FolderCatalogues:
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[KEPT_GENERATIONS - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def check_catalogue(catalogue: Catalogue) -> None:
+    """Raise InvalidArgument unless items are unique, in ascending order, and arrays fit them."""
+    ids, count = catalogue.item_ids, len(catalogue.item_ids)
+    if not _GENERATION.fullmatch(catalogue.generation):
+        raise InvalidArgument("generation", f"{catalogue.generation!r} is no folder's name")
+    if any(before >= after for before, after in pairwise(ids)):
+        raise InvalidArgument("item_ids", "must be unique and in ascending order")
+    lengths = (catalogue.titles, catalogue.categories, catalogue.items_ND, catalogue.stats.share_NW)
+    if any(len(each) != count for each in lengths):
+        raise InvalidArgument("catalogue", f"every column must have {count} rows")
+
+
+def check_same_shape(base: Catalogue, added: Catalogue) -> None:
+    """Raise InvalidArgument unless `added` has the vectors' width and the windows of `base`."""
+    if base.items_ND.shape[1] != added.items_ND.shape[1]:
+        raise InvalidArgument("items_ND", f"must have width {base.items_ND.shape[1]}")
+    if base.stats.share_NW.shape[1] != added.stats.share_NW.shape[1]:
+        raise InvalidArgument("stats", f"must have {base.stats.share_NW.shape[1]} windows")
+
+
+def _alone(root: Path) -> FileLock:
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / "publish.lock")
 
 
 def _rows(catalogue: Catalogue) -> pl.DataFrame:

@@ -5,8 +5,11 @@ import shutil
 import uuid
 from pathlib import Path
 
+from filelock import FileLock
+
 from services.core.errors import InvalidArgument, NotReady
 from services.core.records import ModelInfo
+from services.store.files import sync
 from services.store.layout import Layout, read_json, write_json
 from services.store.model_folder import check_model_folder, load_info
 
@@ -25,17 +28,21 @@ class FolderRegistry:
         """Copy a finished model folder in as candidate; the same model again changes nothing.
 
         Raises:
-            InvalidArgument: its name is no file name, or a file's hash is not the one in model.json.
+            InvalidArgument: its name is no file name or not the one in model.json, a file's hash is
+                not the one there, or a file lies outside the folder.
         """
-        target = self._path(tenant, info.model_version)
-        check_model_folder(Path(folder))
-        if not target.exists():
-            draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            shutil.copytree(folder, draft)
-            draft.rename(target)
-        stages = self._stages(tenant)
-        if info.model_version not in stages.values():
-            self._write(tenant, {**stages, CANDIDATE: info.model_version})
+        target, source = self._path(tenant, info.model_version), Path(folder)
+        named = load_info(source).model_version
+        if named != info.model_version:
+            raise InvalidArgument("model_version", f"model.json says {named!r}")
+        _refuse_escapes(source)
+        check_model_folder(source)
+        with self._alone(tenant):
+            if not target.exists():
+                _copy(source, target)
+            stages = self._stages(tenant)
+            if info.model_version not in stages.values():
+                self._write(tenant, {**stages, CANDIDATE: info.model_version})
 
     def promote(self, tenant: str, model_version: str) -> None:
         """Make a model live in one atomic step; the live one becomes previous.
@@ -44,13 +51,25 @@ class FolderRegistry:
             InvalidArgument: the registry has no such model, or its files were changed.
         """
         check_model_folder(Path(self.folder(tenant, model_version)))
-        stages = self._stages(tenant)
-        if stages.get(LIVE) == model_version:
-            return
-        kept = {stage: name for stage, name in stages.items() if name != model_version}
-        if LIVE in kept:
-            kept[PREVIOUS] = kept[LIVE]
-        self._write(tenant, {**kept, LIVE: model_version})
+        with self._alone(tenant):
+            stages = self._stages(tenant)
+            if stages.get(LIVE) == model_version:
+                return
+            kept = {stage: name for stage, name in stages.items() if name != model_version}
+            if LIVE in kept:
+                kept[PREVIOUS] = kept[LIVE]
+            self._write(tenant, {**kept, LIVE: model_version})
+
+    def rollback(self, tenant: str) -> None:
+        """Make the previous model live again; the live one becomes previous.
+
+        Raises:
+            NotReady: no model was live before this one.
+        """
+        previous = self._stages(tenant).get(PREVIOUS)
+        if previous is None:
+            raise NotReady("previous model", "promote another one first")
+        self.promote(tenant, previous)
 
     def live(self, tenant: str) -> ModelInfo:
         """Return the live model.
@@ -91,8 +110,37 @@ class FolderRegistry:
             raise InvalidArgument("model_version", f"{version!r} must match {_NAME.pattern}")
         return self._layout.models_dir(tenant) / version
 
+    def _alone(self, tenant: str) -> FileLock:
+        folder = self._layout.models_dir(tenant)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "registry.lock")
+
     def _stages(self, tenant: str) -> dict[str, str]:
         return dict(read_json(self._layout.models_dir(tenant) / "STAGES.json"))
 
     def _write(self, tenant: str, stages: dict[str, str]) -> None:
         write_json(self._layout.models_dir(tenant) / "STAGES.json", stages)
+
+
+def _refuse_escapes(folder: Path) -> None:
+    """Raise InvalidArgument where a file is a link, or is listed by more than a plain name."""
+    listed = read_json(folder / _MANIFEST)["files"]
+    names = [*listed, *(path.name for path in folder.iterdir() if path.is_symlink())]
+    for name in names:
+        if Path(name).name != name or (folder / name).is_symlink():
+            raise InvalidArgument("model", f"{name!r} lies outside the folder")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files that model.json lists, whole or not at all."""
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        for name in (*read_json(source / _MANIFEST)["files"], _MANIFEST):
+            shutil.copyfile(source / name, draft / name)
+            sync(draft / name)
+        draft.rename(target)
+        sync(target.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise

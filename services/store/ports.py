@@ -310,6 +310,10 @@ class ModelRegistry(Protocol):
         """Make a model live in one atomic step; the live one becomes previous."""
         ...
 
+    def rollback(self, tenant: str) -> None:
+        """Make the previous model live again. Raises NotReady where there is none."""
+        ...
+
     def live(self, tenant: str) -> ModelInfo:
         """Return the live model. Raises NotReady where there is none."""
         ...
