@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from driftline.v1 import (
     event_service_pb2_grpc,
@@ -27,7 +28,7 @@ from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.recommender import Recommender
 from services.gateway.state import GatewayState
-from services.runtime.server import Service
+from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
 from services.store.ports import HistoryReader, Inbox, InterestReader, ModelRegistry
 
@@ -56,49 +57,33 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
     stale_after = settings.stale_after_periods
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
-    events = EventHandler(state.tenant, ports.inbox, now)
-    interests = InterestHandler(reads, now)
-    recommendations = RecommendationHandler(recommender, now)
-    profiles = ProfileHandler(reads, now)
-    privacy = PrivacyHandler(Eraser(state, ports.inbox))
-    models = ModelHandler(ModelList(state.tenant, ports.registry))
+    add: dict[str, Register] = {
+        "EventService": partial(
+            event_service_pb2_grpc.add_EventServiceServicer_to_server,
+            EventHandler(state.tenant, ports.inbox, now),
+        ),
+        "InterestService": partial(
+            interest_service_pb2_grpc.add_InterestServiceServicer_to_server,
+            InterestHandler(reads, now),
+        ),
+        "RecommendationService": partial(
+            recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+            RecommendationHandler(recommender, now),
+        ),
+        "ProfileService": partial(
+            profile_service_pb2_grpc.add_ProfileServiceServicer_to_server,
+            ProfileHandler(reads, now),
+        ),
+        "PrivacyService": partial(
+            privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server,
+            PrivacyHandler(Eraser(state, ports.inbox)),
+        ),
+        "ModelService": partial(
+            model_service_pb2_grpc.add_ModelServiceServicer_to_server,
+            ModelHandler(ModelList(state.tenant, ports.registry)),
+        ),
+    }
     return [
-        Service(
-            full_name="driftline.v1.EventService",
-            register=lambda server: event_service_pb2_grpc.add_EventServiceServicer_to_server(
-                events, server
-            ),
-        ),
-        Service(
-            full_name="driftline.v1.InterestService",
-            register=lambda server: interest_service_pb2_grpc.add_InterestServiceServicer_to_server(
-                interests, server
-            ),
-        ),
-        Service(
-            full_name="driftline.v1.RecommendationService",
-            register=lambda server: (
-                recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(
-                    recommendations, server
-                )
-            ),
-        ),
-        Service(
-            full_name="driftline.v1.ProfileService",
-            register=lambda server: profile_service_pb2_grpc.add_ProfileServiceServicer_to_server(
-                profiles, server
-            ),
-        ),
-        Service(
-            full_name="driftline.v1.PrivacyService",
-            register=lambda server: privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server(
-                privacy, server
-            ),
-        ),
-        Service(
-            full_name="driftline.v1.ModelService",
-            register=lambda server: model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-                models, server
-            ),
-        ),
+        Service(full_name=f"driftline.v1.{name}", register=register)
+        for name, register in add.items()
     ]

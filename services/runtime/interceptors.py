@@ -111,12 +111,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if not isinstance(error, CoreError):
                 trace = trace_of(error)
                 log.error("call failed", method=method.name, request_id=request_id, **trace)
-            await context.abort(failure.code, failure.message, failure.trailing_metadata)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.call_ended(method.name, code, seconds)
             took = round(1e3 * seconds, 3)
             log.info("rpc", method=method.name, code=code, duration_ms=took, request_id=request_id)
+        # Last, as the others: whoever has an answer finds its line in the log.
+        return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def _limited(self, method: _Method, data: bytes, context: "Context") -> Any:
         if self._in_flight >= self._limits.max_concurrent_calls:
