@@ -78,5 +78,8 @@ eval: $(VENV)/.ready  ## Evaluate on Complete Journey: build/eval/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --out build/eval
 
 
+bench: $(VENV)/.ready  ## What a read costs against a plain gRPC server: build/bench/read.json
+	$(BIN)/python -m tests.bench.read
+
 clean:  ## Remove what was built
 	rm -rf build

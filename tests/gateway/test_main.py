@@ -6,10 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -19,82 +16,16 @@ from driftline.v1 import privacy_service_pb2 as pr
 from driftline.v1 import recommendation_service_pb2 as rec
 from driftline.v1 import recommendation_service_pb2_grpc as rec_grpc
 
-from services.core.model import Model
-from services.core.pooling import PoolingConfig
 from services.core.schema import DEFAULT_TENANT
-from services.core.tower import BackboneSpec, ItemTower, space_id_of
-from services.runtime.settings import Settings
 from services.store.erasures import ErasedUsers
-from services.store.index import FolderCatalogues
 from services.store.layout import Layout
-from services.store.model_folder import save_model
-from services.store.models import FolderRegistry
 from services.store.tables import DeltaTables
+from tests.gateway.process import gateway, publish
 from tests.gateway.test_events import event
 from tests.gateway.world import NOW, catalogue, ranker
 from tests.runtime.scripted import free_port
 
 HEAVY = ("torch", "ray", "feast", "scipy", "transformers", "pandas", "duckdb")
-
-
-def fill(folder: Path) -> Layout:
-    """Put a live model and an index into a data folder."""
-    import numpy as np
-
-    layout = Layout(folder, 8)
-    backbone = BackboneSpec(name="toy", weights_sha256="0" * 64, width=3)
-    tower = ItemTower(mean_B=np.zeros(3, np.float32), projection_BD=np.eye(3, 2, dtype=np.float32))
-    model = Model(
-        model_version="m1",
-        space_id=space_id_of(backbone, tower),
-        backbone=backbone,
-        tower=tower,
-        pooling=PoolingConfig(),
-        ranker=ranker(),
-        trained_time=NOW,
-        trained_until=NOW,
-        data_sha256="1" * 64,
-        metrics={},
-    )
-    info = save_model(folder / "made", model)
-    registry = FolderRegistry(layout)
-    registry.add(DEFAULT_TENANT, str(folder / "made"), info)
-    registry.promote(DEFAULT_TENANT, "m1")
-    from dataclasses import replace
-
-    made = replace(catalogue(), space_id=model.space_id)
-    FolderCatalogues(layout).publish(DEFAULT_TENANT, made)
-    return layout
-
-
-@contextmanager
-def gateway(folder: Path, **settings):
-    """Run a gateway; yields its process, port, metrics port and log."""
-    scratch = folder.parent / "run"
-    scratch.mkdir(exist_ok=True)
-    chosen = Settings(
-        data_dir=folder, port=0, port_file=scratch / "port", metrics_port=free_port(), **settings
-    )
-    log = scratch / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.gateway.main"],
-            env={**os.environ, **chosen.environment()},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        give_up = time.monotonic() + 60
-        while not (scratch / "port").exists():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
-        port, metrics_port = map(int, (scratch / "port").read_text().split())
-        yield process, port, metrics_port, log
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def test_it_imports_neither_torch_nor_ray_nor_feast_nor_scipy(tmp_path):
@@ -115,21 +46,22 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 
 
 def test_it_serves_what_is_published_and_says_where(tmp_path):
-    fill(tmp_path / "data")
-    with gateway(tmp_path / "data", now=NOW) as (process, port, metrics_port, log):
+    publish(Layout(tmp_path / "data", 8), catalogue(), ranker())
+    with gateway(tmp_path / "data", now=NOW, metrics_port=free_port()) as running:
+        process, port, log = running.process, running.port, running.log
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             reply = rec_grpc.RecommendationServiceStub(channel).RecommendItems(
                 rec.RecommendItemsRequest(user_id="user-who-must-not-be-logged")
             )
         assert [item.item_id for item in reply.items] == ["jam", "rye", "soap", "tea"]
-        url = f"http://127.0.0.1:{metrics_port}/metrics"
+        url = f"http://127.0.0.1:{running.metrics_port}/metrics"
         scraped = urllib.request.urlopen(url).read().decode()
         assert 'code="OK",method="driftline.v1.RecommendationService/RecommendItems"' in scraped
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     serving = next(line for line in lines if line["event"] == "serving")
-    assert (serving["port"], serving["metrics_port"]) == (port, metrics_port)
+    assert (serving["port"], serving["metrics_port"]) == (port, running.metrics_port)
     assert [line["event"] for line in lines].count("rpc") == 1
     assert lines[-1]["event"] == "stopped"
     assert "user-who-must-not-be-logged" not in log.read_text()
@@ -139,7 +71,8 @@ async def test_sigterm_loses_no_accepted_call(tmp_path):
     """Calls go on while it stops: what was answered is stored, and what was not is refused."""
     layout = Layout(tmp_path / "data", 8)
     accepted, refused = set(), []
-    with gateway(tmp_path / "data") as (process, port, _, log):
+    with gateway(tmp_path / "data", metrics_port=0) as running:
+        process, port, log = running.process, running.port, running.log
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = event_service_pb2_grpc.EventServiceStub(channel)
 
@@ -176,13 +109,13 @@ PAST = {"seconds": 1_700_000_000}
 
 def test_an_erasure_survives_a_restart(tmp_path):
     layout = Layout(tmp_path / "data", 8)
-    with gateway(tmp_path / "data") as (process, port, _, _log):
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with gateway(tmp_path / "data", metrics_port=0) as running:
+        with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             privacy_service_pb2_grpc.PrivacyServiceStub(channel).EraseUser(
                 pr.EraseUserRequest(user_id="u")
             )
-        process.kill()
-        process.wait()
+        running.process.kill()
+        running.process.wait()
     assert ErasedUsers(layout).users(DEFAULT_TENANT) == {"u"}
 
 
