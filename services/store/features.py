@@ -40,13 +40,7 @@ class FeastFeatures:
     """
 
     def __init__(self, layout: Layout, config: FeastConfig) -> None:
-        """Open nothing yet.
-
-        Raises:
-            InvalidArgument: the process does not run in UTC, and Feast's SQLite store follows TZ.
-        """
-        if time.localtime().tm_gmtoff:
-            raise InvalidArgument("TZ", "Feast stores local times; run with TZ=UTC")
+        """Open nothing yet."""
         self._layout = layout
         self._config = config
         self._stores: dict[str, FeatureStore] = {}
@@ -79,9 +73,15 @@ class FeastFeatures:
             write_json(served, {"space_id": space_id})
 
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
-        """Write rows, stamped with their computed time."""
+        """Write rows, stamped with their computed time.
+
+        Raises:
+            InvalidArgument: rows lack columns; or, on SQLite, the process does not run in UTC.
+        """
         if rows.is_empty():
             return
+        if self._config.is_sqlite and time.localtime().tm_gmtoff:
+            raise InvalidArgument("TZ", "Feast's SQLite store keeps local times; run with TZ=UTC")
         stamped = conform(
             view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
         )

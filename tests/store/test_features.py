@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -81,8 +82,8 @@ def stores(written):
     return features, open_reader()
 
 
-def write(features, view, user_ids, rows, time=NOW):
-    features.write_online(TENANT, view, rows_frame(view, user_ids, rows, computed_time=time))
+def write(features, view, user_ids, rows, at=NOW):
+    features.write_online(TENANT, view, rows_frame(view, user_ids, rows, computed_time=at))
 
 
 async def test_every_kind_of_row_reads_back_equal(stores):
@@ -181,12 +182,12 @@ async def test_more_rows_than_a_chunk_are_all_written(stores):
     assert None not in await reader.interests(TENANT, SPACE, users, WEEK)
 
 
-def period_rows(user_ids, first, time=NOW, week="2026-W47"):
+def period_rows(user_ids, first, at=NOW, week="2026-W47"):
     n = len(user_ids)
     return by_period_frame(
         WEEK, user_ids, np.full(n, period_from_name(WEEK, week).ordinal),
         np.tile(np.array([first, 0, 0, 0], np.float32), (n, 1)), np.full(n, 2),
-        model_version="m1", known_times=[time] * n, computed_time=time,
+        model_version="m1", known_times=[at] * n, computed_time=at,
     )  # fmt: skip
 
 
@@ -320,9 +321,9 @@ def test_an_erased_users_bytes_leave_the_disk(tmp_path):
     features = FeastFeatures(Layout(tmp_path, BUCKETS), FeastConfig())
     features.apply(TENANT, SPACE)
     for second in range(3):
-        time = NOW + timedelta(seconds=second)
+        at = NOW + timedelta(seconds=second)
         rows = [features_of_interest(vector())] * 2
-        write(features, interest_view(WEEK, SPACE), ["secret-person", "other"], rows, time)
+        write(features, interest_view(WEEK, SPACE), ["secret-person", "other"], rows, at)
     features.erase(TENANT, SPACE, ["secret-person"])
     held = [
         p
@@ -336,3 +337,15 @@ def test_history_of_the_newest_vectors_lies_with_all_vectors(tmp_path):
     features = FeastFeatures(Layout(tmp_path, BUCKETS), FeastConfig())
     with pytest.raises(InvalidArgument, match="append there"):
         features.append_offline(TENANT, interest_view(WEEK, SPACE), 0, "x", period_rows(["1"], 0.5))
+
+
+def test_a_process_outside_utc_writes_nothing_to_sqlite(tmp_path, monkeypatch):
+    features = FeastFeatures(Layout(tmp_path, BUCKETS), FeastConfig())
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        with pytest.raises(InvalidArgument, match="TZ=UTC"):
+            write(features, interest_view(WEEK, SPACE), ["1"], [features_of_interest(vector())])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
