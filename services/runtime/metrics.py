@@ -43,10 +43,6 @@ class Metrics:
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
 
-    def gauge(self, name: str, meaning: str) -> Gauge:
-        """Return a new gauge of this process, named driftline_{name}."""
-        return Gauge(f"driftline_{name}", meaning, registry=self.registry)
-
     @contextmanager
     def serve(self, host: str, port: int) -> Iterator[int]:
         """Serve http://host:port/metrics until the end of the block; port 0 serves nothing."""
