@@ -1,20 +1,36 @@
 """Free ports on this machine."""
 
+import random
 import socket
+
+# Below the kernel's ephemeral ports (32768 on), which Ray's own processes take while they start, and
+# above Ray's worker ports (10002 to 19999): a port that is free now stays free until it is bound.
+FIRST, LAST = 20_000, 32_000
+TRIES = 100
 
 
 def free_port(host: str, wanted: int = 0) -> int:
-    """Return `wanted` where it is free, else a free port.
+    """Return `wanted` where it is free, else a free port in [FIRST, LAST].
 
     The port is free now; whoever binds it next wins.
+
+    Raises:
+        OSError: none was found.
     """
-    for port in (wanted, 0) if wanted else (0,):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # As servers do: a port in TIME_WAIT is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError(f"no port is free on {host}")
+    drawn = random.SystemRandom().sample(range(FIRST, LAST + 1), TRIES)
+    for port in (wanted, *drawn) if wanted else drawn:
+        # All interfaces: HAProxy's and Ray's metrics listen there whatever the host says.
+        if _is_free("", port) and _is_free(host, port):
+            return port
+    raise OSError(f"no port of {TRIES} tried in [{FIRST}, {LAST}] is free on {host}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
