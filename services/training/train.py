@@ -122,7 +122,7 @@ def _forecasters(
         batch = _trajectories(data, items_ND, granularity, until, config)
         settings = config.forecaster
         if granularity is Granularity.DAY:
-            # Days are many and mostly empty: a net takes the hour that the rest takes minutes.
+            # Days are many and mostly empty: no net was tried on them, and fewer users will do.
             settings = replace(settings, has_gru=False, user_limit=2000)
         spec = fit_forecaster(batch, settings, on_progress)
         if spec is not None:
