@@ -45,7 +45,7 @@ def ask(client: Client, user_id: str) -> Answers:
     """Ask every question that an application would."""
     return Answers(
         interest=client.get_interest(user_id),
-        trajectory=client.get_trajectory(user_id),
+        trajectory=client.get_trajectory(user_id, limit=None),
         forecast=client.get_forecast(user_id),
         recommendations=client.recommend(user_id, page_size=10),
         profile=client.get_profile(user_id),

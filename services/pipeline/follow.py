@@ -32,6 +32,8 @@ class Follower:
     tenant: str = DEFAULT_TENANT
     _stopped: threading.Event = field(default_factory=threading.Event)
     _vectors_due: threading.Event = field(default_factory=threading.Event)
+    # True at first: what was taken in before the start may not have reached the index.
+    _items_due: bool = True
     _threads: list[threading.Thread] = field(default_factory=list)
     # The UTC day of the last full look at forecasts; a new day may have closed periods.
     _looked_on: date | None = None
@@ -65,8 +67,10 @@ class Follower:
         erased = erase_requested(
             self.stores.tables, self.stores.features, self.stores.models, self.settings, self.tenant
         )
-        if taken.items or taken.events:
+        self._items_due |= bool(taken.items or taken.events)
+        if self._items_due:
             self.compute.refresh_items()
+            self._items_due = False
             self._vectors_due.set()
         if taken.items or taken.events or erased:
             log.info("took in", events=taken.events, items=taken.items, erased=erased)

@@ -28,12 +28,14 @@ from driftline.v1 import (
 )
 
 from services.core.errors import DependencyUnavailable, NotReady
-from services.runtime.ports import free_port
+from services.runtime.ports import free_port, is_free
 from services.runtime.settings import Settings
 
 START_LIMIT_S = 240.0
 STOP_LIMIT_S = 40.0
 # CPUs are what Ray's books say; replicas share the real ones.
+# Ports kept for the replicas of one cluster, of each protocol.
+REPLICA_PORTS = 20
 LOGICAL_CPUS = 16
 OBJECT_STORE_BYTES = 80_000_000
 # Ray puts sockets under its temp folder, and a socket's path has at most 107 bytes.
@@ -178,8 +180,7 @@ def _serve_environment(scratch: Path, metrics_port: int, stats_port: int) -> dic
     """Return Ray's and Serve's own variables: HAProxy in a folder and on ports of this cluster."""
     haproxy = scratch / "haproxy"
     haproxy.mkdir()
-    # Replicas listen in these ranges; two clusters on one machine rarely draw the same.
-    offset = 20 * secrets.randbelow(45)
+    offset = _replica_offset()
     return {
         MARK: str(scratch),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -205,6 +206,20 @@ def _serve_environment(scratch: Path, metrics_port: int, stats_port: int) -> dic
         "RAY_COLOR_PREFIX": "0",
         "TMPDIR": str(scratch),
     }
+
+
+def _replica_offset() -> int:
+    """Return where this cluster's replicas listen: gRPC servers share ports, so none may be taken.
+
+    Else one cluster's HAProxy would send calls to another's replicas.
+    """
+    offsets = list(range(0, 900, REPLICA_PORTS))
+    secrets.SystemRandom().shuffle(offsets)
+    for offset in offsets:
+        ports = range(offset, offset + REPLICA_PORTS)
+        if all(is_free("", base + port) for base in (30_000, 40_000) for port in ports):
+            return offset
+    raise DependencyUnavailable("Ray Serve", "finds no free ports in 30000-30900 and 40000-40900")
 
 
 def _compute_environment(settings: Settings) -> dict[str, str]:

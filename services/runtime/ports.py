@@ -3,9 +3,10 @@
 import random
 import socket
 
-# Below the kernel's ephemeral ports (32768 on), which Ray's own processes take while they start, and
-# above Ray's worker ports (10002 to 19999): a port that is free now stays free until it is bound.
-FIRST, LAST = 20_000, 32_000
+# Below the kernel's ephemeral ports (32768 on), which Ray's own processes take while they start,
+# above Ray's worker ports (10002 to 19999) and below Serve's replicas (30000 on): a port that is
+# free now stays free until it is bound.
+FIRST, LAST = 20_000, 29_999
 TRIES = 100
 
 
@@ -20,12 +21,13 @@ def free_port(host: str, wanted: int = 0) -> int:
     drawn = random.SystemRandom().sample(range(FIRST, LAST + 1), TRIES)
     for port in (wanted, *drawn) if wanted else drawn:
         # All interfaces: HAProxy's and Ray's metrics listen there whatever the host says.
-        if _is_free("", port) and _is_free(host, port):
+        if is_free("", port) and is_free(host, port):
             return port
     raise OSError(f"no port of {TRIES} tried in [{FIRST}, {LAST}] is free on {host}")
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
+    """Tell whether nobody listens on a port; an empty host means any interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

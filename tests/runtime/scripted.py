@@ -4,8 +4,6 @@ import asyncio
 import io
 import json
 import logging
-import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ import structlog
 from driftline.v1 import interest_service_pb2 as pb
 from driftline.v1 import interest_service_pb2_grpc as pb_grpc
 
+from services.runtime import ports
 from services.runtime.logs import configure_logs
 from services.runtime.metrics import Metrics
 from services.runtime.server import Service, serving
@@ -71,13 +70,7 @@ class Running:
 
 def free_port() -> int:
     """Return a free port outside the kernel's ephemeral range, where parallel tests take theirs."""
-    while True:
-        with socket.socket() as found:
-            try:
-                found.bind(("127.0.0.1", random.randint(15000, 31000)))
-            except OSError:
-                continue
-            return int(found.getsockname()[1])
+    return ports.free_port("127.0.0.1")
 
 
 @asynccontextmanager
