@@ -34,6 +34,8 @@ from services.runtime.settings import Settings
 START_LIMIT_S = 240.0
 STOP_LIMIT_S = 40.0
 # CPUs are what Ray's books say; replicas share the real ones.
+# services/runtime/serve_process.py makes it; that file imports ray, this one must not.
+READY = "ready"
 # Ports kept for the replicas of one cluster, of each protocol.
 REPLICA_PORTS = 20
 LOGICAL_CPUS = 16
@@ -235,11 +237,18 @@ def _scratch_dir() -> Path:
 
 
 def _wait_until_answering(cluster: Cluster, process: "subprocess.Popen[bytes]") -> None:
-    """Call both applications until their own code answers: Serve names them before they are up."""
+    """Call both applications until their own code answers: Serve names them before they are up.
+
+    No call goes out before Serve calls them running: what HAProxy answered while it was still being
+    configured has aborted a caller inside gRPC (memory_quota.cc, once in about thirty starts).
+    """
     give_up = time.monotonic() + START_LIMIT_S
+    ready = cluster.temp_dir / READY
+    while not ready.exists() and time.monotonic() < give_up and process.poll() is None:
+        time.sleep(0.1)
     target = f"{cluster.settings.serve_host}:{cluster.settings.serve_grpc_port}"
     waiting = set(APPLICATIONS)
-    while waiting and time.monotonic() < give_up and process.poll() is None:
+    while waiting and ready.exists() and time.monotonic() < give_up and process.poll() is None:
         with grpc.insecure_channel(target) as channel:
             waiting -= {name for name in waiting if _answers(channel, name)}
         if waiting:

@@ -22,6 +22,8 @@ from ray.serve._private import api
 from ray.serve.config import gRPCOptions
 from ray.serve.schema import ServeDeploySchema
 
+# Made beside the config once Serve says that every application runs.
+READY = "ready"
 # How often a child looks whether its applications failed, and whether its parent still lives.
 LOOK_S = 0.5
 
@@ -49,10 +51,14 @@ def main(config_path: str, logical_cpus: str, object_store_bytes: str, temp_dir:
             proxy_location=config.proxy_location,
         )
         context._get_global_client().deploy_apps(config)
+        ready = Path(config_path).with_name(READY)
         while not stopped.wait(LOOK_S) and os.getppid() == parent:
-            if failed := failures(serve.status()):
+            status = serve.status()
+            if failed := failures(status):
                 sys.stderr.write(f"applications failed: {failed}\n")
                 return 1
+            if not ready.exists() and are_running(status):
+                ready.touch()
         return 0
     finally:
         serve.shutdown()
@@ -74,6 +80,12 @@ def failures(status: Any) -> dict[str, str]:
         for name, application in status.applications.items()
         if application.status == "DEPLOY_FAILED"
     }
+
+
+def are_running(status: Any) -> bool:
+    """Tell whether every application, at least one, runs."""
+    states = [application.status for application in status.applications.values()]
+    return bool(states) and all(state == "RUNNING" for state in states)
 
 
 if __name__ == "__main__":
