@@ -18,6 +18,7 @@ from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import preprocess
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
+from services.store.erasures import pending_erasures
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class Follower:
     tenant: str = DEFAULT_TENANT
     _stopped: threading.Event = field(default_factory=threading.Event)
     _vectors_due: threading.Event = field(default_factory=threading.Event)
+    _publishing: threading.Lock = field(default_factory=threading.Lock)
     # True at first: what was taken in before the start may not have reached the index.
     _items_due: bool = True
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -64,9 +66,7 @@ class Follower:
 
     def _intake(self) -> None:
         taken = preprocess(self.stores.tables, self.settings, tenant=self.tenant)
-        erased = erase_requested(
-            self.stores.tables, self.stores.features, self.stores.models, self.settings, self.tenant
-        )
+        erased = self._erase()
         self._items_due |= bool(taken.items or taken.events)
         if self._items_due:
             self.compute.refresh_items()
@@ -74,6 +74,19 @@ class Follower:
             self._vectors_due.set()
         if taken.items or taken.events or erased:
             log.info("took in", events=taken.events, items=taken.items, erased=erased)
+
+    def _erase(self) -> int:
+        """Carry out erasures while no bucket is under way: one that had read the user would bring them back."""
+        if not pending_erasures(self.stores.tables, self.tenant):
+            return 0
+        with self._publishing:
+            return erase_requested(
+                self.stores.tables,
+                self.stores.features,
+                self.stores.models,
+                self.settings,
+                self.tenant,
+            )
 
     def _vectors(self) -> None:
         today = self.settings.clock().date()
@@ -83,7 +96,8 @@ class Follower:
         for bucket in range(self.settings.bucket_count):
             if self._stopped.is_set():
                 return
-            interests = self.compute.refresh_interests([bucket])
-            if interests.user_count or today != self._looked_on:
-                self.compute.refresh_forecasts([bucket])
+            with self._publishing:
+                interests = self.compute.refresh_interests([bucket])
+                if interests.user_count or today != self._looked_on:
+                    self.compute.refresh_forecasts([bucket])
         self._looked_on = today

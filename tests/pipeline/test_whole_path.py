@@ -37,6 +37,7 @@ def test_a_user_of_the_small_store_has_everything(stack):
 def test_an_erased_user_is_hidden_at_once_and_gone_after_the_next_pass(stack):
     stores = open_stores(stack.settings)
     with Client(stack.gateway.target) as client:
+        wait_for(lambda: "u9" in stored_users(stores), 60)
         client.erase_user("u9")
         with pytest.raises(UserNotFoundError):
             client.get_interest("u9")
