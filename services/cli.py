@@ -90,8 +90,12 @@ def refresh(
 def status() -> None:
     """Show what is stored, what waits, what was rejected and why, and which model is live."""
     from services.pipeline.status import status as read_status
+    from services.pipeline.stores import open_stores
 
-    print_figures("status", read_status(load_settings()))
+    settings = load_settings()
+    print_figures("status", read_status(settings))
+    for model in open_stores(settings).models.list(DEFAULT_TENANT):
+        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
 
 
 @app.command()
@@ -102,11 +106,16 @@ def train(
     promote: Annotated[bool, typer.Option(help="Make the model live at once.")] = True,
 ) -> None:
     """Train item tower, ranker and forecaster on the stored events, and add the model to the registry."""
+    from services.pipeline.preprocess import preprocess
+    from services.pipeline.stores import open_stores
     from services.training.command import train_from_store
 
+    settings = load_settings()
     with progress() as on_progress:
+        # What was imported may still lie in the inbox: the first training comes before any refresh.
+        preprocess(open_stores(settings).tables, settings)
         info = train_from_store(
-            load_settings(), until=until or None, promote=promote, on_progress=on_progress
+            settings, until=until or None, promote=promote, on_progress=on_progress
         )
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
 

@@ -8,6 +8,8 @@ The clock is replayed: the last full week is held back, and is what happens next
 
 import os
 import platform
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +37,7 @@ from services.pipeline.complete_journey import (
 from services.pipeline.compute import open_compute
 from services.pipeline.importer import ImportSummary, import_files
 from services.pipeline.refresh import RefreshSummary, refresh
+from services.pipeline.status import status
 from services.pipeline.stores import open_stores
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
@@ -66,6 +69,10 @@ class Read:
     told: UserStory
     proof: PathProof
     parity: dict[str, float]
+    # By granularity, as stored after this run.
+    vectors: dict[str, int]
+    forecasts: dict[str, int]
+    stored_events: int
 
 
 def run_demo(out: Path, *, keep: bool, console: Console) -> None:
@@ -102,8 +109,7 @@ def run_demo(out: Path, *, keep: bool, console: Console) -> None:
             _print(console, report, read.answers, out)
             if keep:
                 steps.bars.stop()
-                console.print(f"left up: driftline.Client({stack.gateway.target!r}); Enter stops")
-                input()
+                _stay_up(console, stack, report.user.user_id)
 
 
 class _Steps:
@@ -183,7 +189,13 @@ def _read(stack: LocalStack, events: pl.DataFrame, made: Evaluation, out: Path) 
         answers = story.ask(client, story.typical_user(events, users, ORIGIN))
     layout = Layout(stack.settings.data_dir, stack.settings.bucket_count)
     catalogue = FolderCatalogues(layout).current(DEFAULT_TENANT, made.model.space_id)
+    vectors, forecasts = story.published(
+        open_stores(stack.settings), stack.settings, made.model.space_id
+    )
     return Read(
+        vectors=vectors,
+        forecasts=forecasts,
+        stored_events=status(stack.settings).events,
         answers=answers,
         told=story.tell(answers, events, catalogue, ORIGIN),
         proof=story.prove(stack),
@@ -210,10 +222,13 @@ def _report(made: Evaluation, written: Written, read: Read, steps: _Steps) -> De
             "rejected": written.imported.rejected + first.preprocess.rejected,
             "duplicates": first.preprocess.duplicates,
             "items": first.items,
+            "stored": read.stored_events,
+            "new_vectors": first.vectors,
+            "new_forecasts": first.forecasts,
         },
         rejects=reasons,
-        vectors_published={"week and month": first.vectors},
-        forecasts_published={"week and month": first.forecasts},
+        vectors_published=read.vectors,
+        forecasts_published=read.forecasts,
         seconds={**steps.seconds, "total": time.monotonic() - steps.started},
         install_seconds=_install_seconds(),
         path=read.proof,
@@ -233,6 +248,22 @@ def _report(made: Evaluation, written: Written, read: Read, steps: _Steps) -> De
             note=f"The two disagree; the files hold {HOUSEHOLDS:,} households.",
         ),
     )
+
+
+def _stay_up(console: Console, stack: LocalStack, user_id: str) -> None:
+    """Say how to call what runs, and wait for Ctrl-C (or SIGTERM)."""
+    console.print(f"left up on {stack.gateway.target}; from another shell:", highlight=False)
+    console.print(
+        f"  .venv/bin/python -c \"from driftline import Client; "
+        f"print(Client('{stack.gateway.target}').recommend('{user_id}', page_size=5))\"",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    console.print(f"metrics: {stack.gateway.metrics_url}; logs: {stack.gateway.log.parent}")
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    console.print("Ctrl-C stops everything")
+    stopped.wait()
 
 
 def _install_seconds() -> float | None:

@@ -13,7 +13,18 @@ from driftline import Client, Forecast, Interest, Profile, RankedItems, Trajecto
 
 from services.core.periods import period_from_name
 from services.core.records import F32
-from services.core.schema import CATEGORIES, EVENT_TIME, ITEM_ID, TEXT, USER_ID, Granularity
+from services.core.schema import (
+    CATEGORIES,
+    DEFAULT_TENANT,
+    EVENT_TIME,
+    HORIZONS,
+    ITEM_ID,
+    TEXT,
+    USER_ID,
+    Granularity,
+    by_period_view,
+    forecast_view,
+)
 from services.demo.report import (
     Bought,
     PathProof,
@@ -23,6 +34,8 @@ from services.demo.report import (
     gateway_calls,
 )
 from services.local import LocalStack
+from services.pipeline.refresh import Stores
+from services.runtime.settings import Settings
 from services.store.ports import Catalogue
 
 HORIZON = timedelta(days=7)
@@ -139,6 +152,29 @@ def prove(stack: LocalStack) -> PathProof:
         ),
         gateway=gateway_calls(metrics),
     )
+
+
+def published(
+    stores: Stores, settings: Settings, space_id: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Count what Feast's offline history holds now: vectors, and forecasts of all horizons.
+
+    By granularity; the same after a run that changes nothing.
+    """
+    vectors: dict[str, int] = {}
+    forecasts: dict[str, int] = {}
+    for granularity in settings.granularities:
+        for bucket in range(settings.bucket_count):
+            rows = stores.features.read_offline(
+                DEFAULT_TENANT, by_period_view(granularity, space_id), bucket
+            )
+            ahead = stores.features.read_offline(
+                DEFAULT_TENANT, forecast_view(granularity, space_id), bucket
+            )
+            vectors[granularity] = vectors.get(granularity, 0) + rows.height
+            horizons = int(ahead[HORIZONS].list.len().sum())
+            forecasts[granularity] = forecasts.get(granularity, 0) + horizons
+    return vectors, forecasts
 
 
 def _recommended(items: RankedItems) -> tuple[Recommended, ...]:

@@ -104,4 +104,6 @@ def _as_core_error(error: grpc.RpcError, application: str) -> CoreError:
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and "model" in details:
         return NotReady("live model", "run `driftline train`")
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return DependencyUnavailable(application, "cannot be reached; is `driftline up` running?")
     return DependencyUnavailable(application, f"answered {error.code().name}: {details[:200]}")

@@ -46,7 +46,7 @@ def run_train(
     chosen = config or TrainConfig(forecast_granularities=tuple(settings.granularities))
     events = tables.read_events(tenant)
     if events.is_empty():
-        raise InvalidArgument("events", "none are stored; run `driftline import`, then refresh")
+        raise InvalidArgument("events", "none are stored; run `driftline import`")
     backbone = load_backbone(settings.backbone)
     model = train(
         events, item_texts(tables.read_items(tenant)), backbone, chosen,

@@ -28,6 +28,8 @@ def test_a_user_of_the_small_store_has_everything(stack):
         interest = client.get_interest("u7")
         assert interest.basis.space_id
         assert len(client.get_trajectory("u7").interests) > 1
+        for granularity in Granularity:  # days too
+            assert client.get_interest("u7", granularity=granularity).event_count >= 1
         wait_for(lambda: has_forecast(client, "u7"), 60)
         assert client.recommend("u7").items
         assert client.get_profile("u7").interests
