@@ -73,7 +73,7 @@ def gateway_process(settings: Settings, log_dir: Path) -> Iterator[GatewayProces
         )
         process = subprocess.Popen(
             [sys.executable, "-m", "services.gateway.main"],
-            env={**os.environ, **chosen.environment()},
+            env={**_inherited(), **chosen.environment()},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -87,6 +87,17 @@ def gateway_process(settings: Settings, log_dir: Path) -> Iterator[GatewayProces
             )
         finally:
             _stop(process)
+
+
+def _inherited() -> dict[str, str]:
+    """Return this process's environment without what Feast adds when it is imported.
+
+    It turns prometheus_client to files that all processes share; the gateway counts its own calls.
+    """
+    variables = {**os.environ}
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
+        variables.pop(name, None)
+    return variables
 
 
 def _wait_for_ports(

@@ -45,11 +45,21 @@ class Metrics:
 
     @contextmanager
     def serve(self, host: str, port: int) -> Iterator[int]:
-        """Serve http://host:port/metrics until the end of the block; port 0 serves nothing."""
+        """Serve http://host:port/metrics until the end of the block; port 0 serves nothing.
+
+        Raises:
+            SystemExit: the port is taken; the message names the setting.
+        """
         if not port:
             yield 0
             return
-        server, thread = start_http_server(port, addr=host, registry=self.registry)
+        try:
+            server, thread = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise SystemExit(
+                f"DRIFTLINE_METRICS_PORT: cannot listen on {host}:{port} ({error.strerror}); "
+                "choose another, or 0 for no metrics"
+            ) from None
         try:
             yield server.server_port
         finally:

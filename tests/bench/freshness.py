@@ -24,6 +24,7 @@ from services.local import LocalStack, local_stack
 from services.pipeline.compute import open_compute
 from services.pipeline.follow import Follower
 from services.pipeline.stores import open_stores
+from services.runtime.ports import free_port
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
 from services.store.layout import Layout
@@ -38,6 +39,7 @@ def followed_store(folder: Path) -> Iterator[LocalStack]:
     """Run the whole stack and a follower over a small store that is published once."""
     settings = Settings(
         data_dir=folder / "data", bucket_count=BUCKETS, now=NOW, port=0,
+        metrics_port=free_port("127.0.0.1"),
         serve_grpc_port=0, serve_http_port=0, compute_threads=1,
     )  # fmt: skip
     fill(Layout(settings.data_dir, BUCKETS), make_model(load_backbone()), folder)

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import socket
 import urllib.request
 from pathlib import Path
 
@@ -112,6 +113,9 @@ async def test_metrics_count_calls_by_method_and_code():
 
         # Where Feast was imported before, it made prometheus_client share values between all
         # registries of a process: so the difference counts, not the value.
+        await call(channel)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(channel, "")
         _, before = await scrape()
         await call(channel)
         await call(channel)
@@ -124,7 +128,7 @@ async def test_metrics_count_calls_by_method_and_code():
         f'driftline_rpc_calls_total{{code="INVALID_ARGUMENT",{method}}}': 1,
         f"driftline_rpc_duration_seconds_count{{{method}}}": 3,
     }.items():
-        assert after[name] - before.get(name, 0) == count
+        assert after[name] - before[name] == count
     assert "driftline_rpc_in_flight 0.0" in text
     assert "process_cpu_seconds_total" in text
 
@@ -257,3 +261,10 @@ async def test_mutual_tls_wants_a_certificate_of_the_clients_authority(tmp_path)
                 grpc.StatusCode.DEADLINE_EXCEEDED,
             }
         assert len(server.handler.seen) == 1
+
+
+async def test_a_taken_metrics_port_is_named_with_its_setting():
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(SystemExit, match="METRICS_PORT"):
+        async with running(metrics_port=port):
+            pass
