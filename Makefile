@@ -78,8 +78,9 @@ eval: $(VENV)/.ready  ## Evaluate on Complete Journey: build/eval/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --out build/eval
 
 
-bench: $(VENV)/.ready  ## What a read costs against a plain gRPC server: build/bench/read.json
+bench: $(VENV)/.ready  ## Cost of a read, freshness of what is served: build/bench/*.json
 	$(BIN)/python -m tests.bench.read
+	$(BIN)/python -m tests.bench.freshness
 
 clean:  ## Remove what was built
 	rm -rf build

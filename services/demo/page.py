@@ -86,9 +86,10 @@ def tiles(data: DemoReport, compared: list[Table]) -> list[Tile]:
     """Return the headline figures; what was not measured is left out."""
     found = [
         Tile(
-            value=f"{data.events['imported']:,}",
-            label="events imported",
-            detail=f"{data.events['rejected']:,} rejected, {data.events['duplicates']:,} duplicates",
+            value=f"{data.events.get('stored', data.events['imported']):,}",
+            label="events stored",
+            detail=f"{data.events['imported']:,} imported now, {data.events['rejected']:,} rejected, "
+            f"{data.events['duplicates']:,} duplicates",
         ),
         Tile(
             value=f"{sum(data.vectors_published.values()):,}",
