@@ -60,7 +60,7 @@ def events_to_pb(commit: Commit) -> pb.RecordEventsResponse:
 
 
 def items_from_pb(request: pb.UpsertItemsRequest, now: Instants) -> pl.DataFrame:
-    """Return one row an item; an unset time stays null: the commit's.
+    """Return one row an item; an unset time is the server's now, the replayed one in a replay.
 
     Raises:
         InvalidArgument: an id comes twice, an item has no words, or a time lies in the future.
@@ -100,7 +100,7 @@ def _event_row(event: event_pb2.Event, field: str, latest: int) -> tuple[object,
 
 
 def _item_row(item: event_pb2.Item, field: str, latest: int) -> tuple[object, ...]:
-    micros: int | None = None
+    micros = latest - CLOCK_SKEW_US
     if item.HasField("updated_time"):
         micros = micros_from_pb(item.updated_time, f"{field}.updated_time")
         if micros > latest:

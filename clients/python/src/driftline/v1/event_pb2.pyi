@@ -129,7 +129,9 @@ class Item(google.protobuf.message.Message):
 
     @property
     def updated_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When this version came into force. Unset means the server's time. A future instant is INVALID_ARGUMENT."""
+        """When this version came into force. Unset means the server's time. More than 5 minutes ahead of the
+        server is INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,

@@ -205,7 +205,7 @@ class GetTrajectoryResponse(google.protobuf.message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """For the page before these in time; empty where there is none."""
+    """For the page before these in time; empty where there is none. The page that it asks for may be empty."""
     @property
     def interests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[driftline.v1.vector_pb2.InterestVector]:
         """Vectors, oldest first."""

@@ -90,7 +90,8 @@ class InterestServiceServicer(object):
     def GetForecast(self, request, context):
         """Returns where the user's interest is expected to be, with uncertainty.
 
-        Fails with NOT_FOUND where no forecast was made for the user.
+        Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
+        for an `as_of` in the past.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

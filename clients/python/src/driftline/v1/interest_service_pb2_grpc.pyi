@@ -52,7 +52,8 @@ class InterestServiceStub:
     ]
     """Returns where the user's interest is expected to be, with uncertainty.
 
-    Fails with NOT_FOUND where no forecast was made for the user.
+    Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
+    for an `as_of` in the past.
     """
 
 class InterestServiceAsyncStub:
@@ -89,7 +90,8 @@ class InterestServiceAsyncStub:
     ]
     """Returns where the user's interest is expected to be, with uncertainty.
 
-    Fails with NOT_FOUND where no forecast was made for the user.
+    Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
+    for an `as_of` in the past.
     """
 
 class InterestServiceServicer(metaclass=abc.ABCMeta):
@@ -134,7 +136,8 @@ class InterestServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[driftline.v1.interest_service_pb2.GetForecastResponse, collections.abc.Awaitable[driftline.v1.interest_service_pb2.GetForecastResponse]]:
         """Returns where the user's interest is expected to be, with uncertainty.
 
-        Fails with NOT_FOUND where no forecast was made for the user.
+        Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
+        for an `as_of` in the past.
         """
 
 def add_InterestServiceServicer_to_server(servicer: InterestServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
