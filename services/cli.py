@@ -1,18 +1,17 @@
 """`driftline`: the commands of an operator and of a data scientist."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from services.core.errors import CoreError
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
+from services.terminal import StageBars, wait_for_stop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,8 +47,8 @@ def import_(
     """
     from services.pipeline.importer import import_files
 
-    with progress() as on_progress:
-        summary = import_files(files, load_settings(), kind=kind or None, on_progress=on_progress)
+    with StageBars(console) as bars:
+        summary = import_files(files, load_settings(), kind=kind or None, on_progress=bars.report)
     print_figures("imported", summary)
     if summary.failed_files:
         raise SystemExit(1)
@@ -74,15 +73,15 @@ def refresh(
     with open_compute(settings, DEFAULT_TENANT) as compute:
         stores = open_stores(settings)
         if not follow:
-            with progress() as on_progress:
+            with StageBars(console) as bars:
                 summary = run_refresh(
-                    stores, compute, settings, is_full=full, on_progress=on_progress
+                    stores, compute, settings, is_full=full, on_progress=bars.report
                 )
             print_figures("refreshed", summary)
             return
         follower = Follower(stores=stores, compute=compute, settings=settings)
         follower.start()
-        wait_for_stop("following the inbox; Ctrl-C stops")
+        wait_for_stop(console, "following the inbox; Ctrl-C stops")
         follower.stop()
 
 
@@ -111,11 +110,11 @@ def train(
     from services.training.command import train_from_store
 
     settings = load_settings()
-    with progress() as on_progress:
+    with StageBars(console) as bars:
         # What was imported may still lie in the inbox: the first training comes before any refresh.
         preprocess(open_stores(settings).tables, settings)
         info = train_from_store(
-            settings, until=until or None, promote=promote, on_progress=on_progress
+            settings, until=until or None, promote=promote, on_progress=bars.report
         )
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
 
@@ -148,7 +147,7 @@ def evaluate(
         source: Any = complete_journey_events()
     else:
         source = events
-    with progress() as on_progress:
+    with StageBars(console) as bars:
         run_evaluate(
             source,
             granularity=granularity,
@@ -157,7 +156,7 @@ def evaluate(
             out=out,
             backbone=load_backbone(load_settings().backbone),
             trainer=train_before,
-            on_progress=on_progress,
+            on_progress=bars.report,
         )
     console.print(f"report: {out / 'report.html'}")
 
@@ -195,7 +194,7 @@ def up() -> None:
             console.print(
                 f"gateway on [bold]{running.gateway.target}[/], metrics on {running.gateway.metrics_url}"
             )
-            wait_for_stop("Ctrl-C stops")
+            wait_for_stop(console, "Ctrl-C stops")
             follower.stop()
     finally:
         with console.status("stopping"):
@@ -213,26 +212,6 @@ def demo(
     from services.demo.run import run_demo
 
     run_demo(out, keep=keep, console=console)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar per stage; yields a callback of (stage, done, total)."""
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks = {}
-
-        def on_progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield on_progress
 
 
 def print_figures(title: str, figures: object) -> None:
@@ -255,15 +234,3 @@ def flatten(figures: object, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from ((f"{prefix}{item.name}.{key}", str(part)) for key, part in value.items())
         else:
             yield f"{prefix}{item.name}", str(value)
-
-
-def wait_for_stop(message: str) -> None:
-    """Block until SIGINT or SIGTERM."""
-    import signal
-    import threading
-
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    console.print(message)
-    stopped.wait()

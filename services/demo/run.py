@@ -8,19 +8,15 @@ The clock is replayed: the last full week is held back, and is what happens next
 
 import os
 import platform
-import signal
-import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from driftline import Client
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.core.schema import DEFAULT_TENANT, EVENT_TIME, USER_ID, Granularity
 from services.demo import story
@@ -44,6 +40,7 @@ from services.store.backbone import load_backbone
 from services.store.index import FolderCatalogues
 from services.store.layout import Layout
 from services.store.model_folder import save_model
+from services.terminal import StageBars, wait_for_stop
 from services.training.evaluated import train_before
 
 # The Monday of the last full week: what is bought from here on has not happened yet.
@@ -116,14 +113,9 @@ class _Steps:
     """Named steps with their seconds, shown as bars."""
 
     def __init__(self, console: Console) -> None:
-        columns = (
-            TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )  # fmt: skip
-        self.bars = Progress(*columns, console=console)
+        self.bars = StageBars(console)
         self.started = time.monotonic()
         self.seconds: dict[str, float] = {}
-        self._tasks: dict[str, Any] = {}
         self._name, self._since = "", self.started
 
     def next(self, name: str) -> None:
@@ -131,16 +123,10 @@ class _Steps:
         now = time.monotonic()
         if self._name:
             self.seconds[self._name] = now - self._since
-            self.within(self._name, 1, 1)
+            self.bars.report(self._name, 1, 1)
         self._name, self._since = name, now
         if name:
-            self.within(name, 0, 1)
-
-    def within(self, stage: str, done: int, total: int) -> None:
-        """Move the bar of a stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self.bars.add_task(stage, total=total)
-        self.bars.update(self._tasks[stage], completed=done, total=total)
+            self.bars.report(name, 0, 1)
 
 
 def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps) -> Evaluation:
@@ -154,7 +140,7 @@ def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps
         trainer=train_before,
         predict_at=ORIGIN,
         data_note=f"{PACKAGE_SAYS} {UPSTREAM_SAYS}",
-        on_progress=steps.within,
+        on_progress=steps.bars.report,
     )
 
 
@@ -175,7 +161,7 @@ def _refresh_twice(stack: LocalStack, steps: _Steps) -> tuple[RefreshSummary, Re
     stores = open_stores(stack.settings)
     with open_compute(stack.settings, DEFAULT_TENANT) as compute:
         steps.next("refresh")
-        first = refresh(stores, compute, stack.settings, on_progress=steps.within)
+        first = refresh(stores, compute, stack.settings, on_progress=steps.bars.report)
         steps.next("refresh again")
         return first, refresh(stores, compute, stack.settings)
 
@@ -259,11 +245,7 @@ def _stay_up(console: Console, stack: LocalStack, user_id: str) -> None:
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     console.print(f"metrics: {stack.gateway.metrics_url}; logs: {stack.gateway.log.parent}")
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    console.print("Ctrl-C stops everything")
-    stopped.wait()
+    wait_for_stop(console, "Ctrl-C stops everything")
 
 
 def _install_seconds() -> float | None:
