@@ -1,4 +1,6 @@
-"""Classification of events: session, category, bulk day, suspected bot. Pure and causal.
+"""Classification of events: session, bulk day, suspected bot. Pure and causal.
+
+A category is the item's: core/profiles.py counts it, by the version in force at the event.
 
 Nothing here looks at an event after the one it classifies, save a bulk day, which looks at its own
 UTC day: a period never ends inside a day, so no vector of a closed period changes later.
@@ -8,17 +10,16 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from services.core.dataset import BULK_DAY_EVENTS
-from services.core.items import versions_in_force
-from services.core.schema import CATEGORIES, EVENT_ID, EVENT_TIME, ITEM_ID, USER_ID
+from services.core.schema import EVENT_ID, EVENT_TIME, SESSION_COUNT, USER_ID
 
 # A longer pause starts a new session.
 SESSION_GAP = timedelta(minutes=30)
+# A user's UTC day with more events than this is a machine's: a bulk day.
+BULK_DAY_EVENTS = 1000
 # This many bulk days make a suspected bot.
 BOT_BULK_DAYS = 3
 
 SESSION = "session"
-CATEGORY = "category"
 IS_BULK_DAY = "is_bulk_day"
 BULK_DAY_COUNT = "bulk_day_count"
 
@@ -26,13 +27,19 @@ BULK_DAY_COUNT = "bulk_day_count"
 def with_sessions(events: pl.DataFrame, gap: timedelta = SESSION_GAP) -> pl.DataFrame:
     """Return the events, ordered by user and time, with the number of the user's session from 0.
 
-    A session ends with a pause longer than `gap`.
+    A session ends with a pause longer than `gap`. Events at one instant are ordered by `event_id`
+    where there is one.
     """
+    order = [name for name in (USER_ID, EVENT_TIME, EVENT_ID) if name in events.columns]
     pause = pl.col(EVENT_TIME).diff().over(USER_ID)
     starts = (pause > gap).fill_null(value=False).cast(pl.Int64)
-    return events.sort(USER_ID, EVENT_TIME, EVENT_ID).with_columns(
-        starts.cum_sum().over(USER_ID).alias(SESSION)
-    )
+    return events.sort(order).with_columns(starts.cum_sum().over(USER_ID).alias(SESSION))
+
+
+def session_counts(events: pl.DataFrame, gap: timedelta = SESSION_GAP) -> pl.DataFrame:
+    """Return user_id and how many sessions the user has, as `session_count`."""
+    counted = with_sessions(events, gap).group_by(USER_ID).agg(pl.col(SESSION).max() + 1)
+    return counted.rename({SESSION: SESSION_COUNT}).sort(USER_ID)
 
 
 def with_bulk_days(events: pl.DataFrame, limit: int = BULK_DAY_EVENTS) -> pl.DataFrame:
@@ -64,17 +71,3 @@ def suspected_bots(
     """Return users with at least BOT_BULK_DAYS bulk days up to an instant."""
     counts = bulk_days(events, until, limit)
     return frozenset(counts.filter(pl.col(BULK_DAY_COUNT) >= BOT_BULK_DAYS)[USER_ID].to_list())
-
-
-def with_category(events: pl.DataFrame, versions: pl.DataFrame, instant: datetime) -> pl.DataFrame:
-    """Return the events with the item's broadest category as of an instant; null where unknown.
-
-    Args:
-        events: with item_id.
-        versions: every item version (ITEM_COLUMNS).
-        instant: end of the period that is classified; later versions are not looked at.
-    """
-    categories = versions_in_force(versions, instant).select(
-        ITEM_ID, pl.col(CATEGORIES).list.first().alias(CATEGORY)
-    )
-    return events.join(categories, on=ITEM_ID, how="left", maintain_order="left")

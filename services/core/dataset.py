@@ -11,13 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.core.classify import IS_BULK_DAY, with_bulk_days
 from services.core.errors import InvalidArgument
 from services.core.periods import Period, period_at
 from services.core.pooling import DAY_S, F64, I64, PoolingConfig, event_weights
 from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Granularity, Kind
-
-# A user's UTC day with more events than this is a machine's; it enters no vector.
-BULK_DAY_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +155,7 @@ def _ordered(events: pl.DataFrame) -> pl.DataFrame:
         pl.col(KIND).cast(pl.String).fill_null(str(Kind.VIEW)),
         value.cast(pl.Float64).alias(VALUE),
     ).sort("us", USER_ID, ITEM_ID, maintain_order=True)
-    per_day = pl.len().over(USER_ID, pl.col("us") // int(DAY_S * 1e6))
-    return frame.filter(per_day <= BULK_DAY_EVENTS)
+    return with_bulk_days(frame).filter(~pl.col(IS_BULK_DAY)).drop(IS_BULK_DAY)
 
 
 def _items(frame: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:

@@ -14,7 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from services.core.classify import BOT_BULK_DAYS
+from services.core.classify import (
+    IS_BULK_DAY,
+    session_counts,
+    suspected_bots,
+    with_bulk_days,
+)
 from services.core.item_versions import NO_VERSION, ItemVersions
 from services.core.periods import period_at
 from services.core.pooling import (
@@ -29,7 +34,15 @@ from services.core.pooling import (
 )
 from services.core.profiles import make_profiles
 from services.core.records import Profile
-from services.core.schema import EVENT_TIME, ITEM_ID, KIND, USER_ID, VALUE, Granularity
+from services.core.schema import (
+    EVENT_TIME,
+    ITEM_ID,
+    KIND,
+    SESSION_COUNT,
+    USER_ID,
+    VALUE,
+    Granularity,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
@@ -100,11 +113,10 @@ def make_interests(
     """
     now_us = (now - _EPOCH) // _US
     versions = versions.known_at(now_us)
-    user_ids, found = _arrays(events, versions, pooling, now_us)
-    is_bulk_E, bulk_days_U = bulk_days(
-        found.user_ix_E, found.time_us_E, len(user_ids), bulk_day_events
-    )
-    used = found.where(~is_bulk_E)
+    seen = events.filter(pl.col(EVENT_TIME).dt.timestamp("us") <= now_us)
+    seen = with_bulk_days(seen, bulk_day_events)
+    user_ids, found = _arrays(seen, versions, pooling)
+    used = found.where(~seen[IS_BULK_DAY].to_numpy())
     row_E = held_versions(versions, used.item_ix_E, used.time_us_E)
     rank_user_ix, rank_states = _rank_states(used, row_E, versions, pooling)
     return BucketInterests(
@@ -121,25 +133,13 @@ def make_interests(
             version_E=row_E,
             categories_V=versions.categories_V,
             seen_us_U2=_first_and_last(found, len(user_ids)),
-            is_suspected_bot_U=bulk_days_U >= BOT_BULK_DAYS,
+            session_count_U=_session_counts(seen.filter(~pl.col(IS_BULK_DAY)), user_ids),
+            is_suspected_bot_U=np.isin(
+                user_ids, list(suspected_bots(seen, now + _US, bulk_day_events))
+            ),
         ),
         unknown_item_event_count=int((row_E == NO_VERSION).sum()),
     )
-
-
-def bulk_days(
-    user_ix_E: I64, time_us_E: I64, user_count: int, bulk_day_events: int
-) -> tuple[NDArray[np.bool_], I64]:
-    """Return which events fall on a bulk day of their user, and each user's number of bulk days."""
-    day_E = time_us_E // _DAY_US
-    first_day = int(day_E.min(initial=0))
-    key_E = user_ix_E * (int(day_E.max(initial=0)) - first_day + 1) + (day_E - first_day)
-    keys, first, inverse_E, counts = np.unique(
-        key_E, return_index=True, return_inverse=True, return_counts=True
-    )
-    is_bulk = counts > bulk_day_events
-    days_U = np.bincount(user_ix_E[first[is_bulk]], minlength=user_count).astype(np.int64)
-    return (is_bulk[inverse_E] if len(keys) else np.zeros(0, bool)), days_U
 
 
 def held_versions(versions: ItemVersions, item_ix_E: I64, time_us_E: I64) -> I64:
@@ -152,11 +152,15 @@ def held_versions(versions: ItemVersions, item_ix_E: I64, time_us_E: I64) -> I64
     return np.where(row_E == NO_VERSION, versions.first(item_ix_E), row_E)
 
 
+def _session_counts(events: pl.DataFrame, user_ids: tuple[str, ...]) -> I64:
+    counts = dict(session_counts(events).select(USER_ID, SESSION_COUNT).iter_rows())
+    return np.array([counts.get(user, 0) for user in user_ids], np.int64)
+
+
 def _arrays(
-    events: pl.DataFrame, versions: ItemVersions, pooling: PoolingConfig, now_us: int
+    events: pl.DataFrame, versions: ItemVersions, pooling: PoolingConfig
 ) -> tuple[tuple[str, ...], _Events]:
     time_us = pl.col(EVENT_TIME).dt.timestamp("us")
-    events = events.filter(time_us <= now_us)
     users = events[USER_ID].unique().sort()
     items = pl.DataFrame({ITEM_ID: versions.item_ids}, schema={ITEM_ID: pl.String})
     rows = events.select(

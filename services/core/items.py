@@ -4,7 +4,6 @@ A frame of versions has the columns ITEM_COLUMNS of `core/schema.py`.
 """
 
 import hashlib
-from datetime import datetime
 
 import polars as pl
 
@@ -41,18 +40,6 @@ def with_content_hash(rows: pl.DataFrame) -> pl.DataFrame:
     hashes = [content_hash(title, text) for title, text in distinct.iter_rows()]
     distinct = distinct.with_columns(pl.Series(CONTENT_HASH, hashes, dtype=pl.String))
     return rows.join(distinct, on=[TITLE, TEXT], how="left", maintain_order="left")
-
-
-def versions_in_force(versions: pl.DataFrame, instant: datetime) -> pl.DataFrame:
-    """Return each item's newest version with `updated_time` strictly before an instant.
-
-    For a closed period the instant is its end. An item whose first version is younger has no row.
-    """
-    return (
-        versions.filter(pl.col(UPDATED_TIME) < instant)
-        .sort(ITEM_ID, UPDATED_TIME, CONTENT_HASH)
-        .unique(ITEM_ID, keep="last", maintain_order=True)
-    )
 
 
 def new_versions(rows: pl.DataFrame, stored: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -30,6 +30,7 @@ def make_profiles(
     version_E: I64,
     categories_V: tuple[tuple[str, ...], ...],
     seen_us_U2: I64,
+    session_count_U: I64,
     is_suspected_bot_U: NDArray[np.bool_],
 ) -> tuple[Profile, ...]:
     """Return one portrait a user.
@@ -44,6 +45,7 @@ def make_profiles(
         version_E: row of `categories_V`; negative where the item is not known.
         categories_V: categories of each item version.
         seen_us_U2: first and last event of each user, bulk days included.
+        session_count_U: sessions of each user, bulk days left out.
         is_suspected_bot_U: flag of each user.
     """
     user_count = len(seen_us_U2)
@@ -56,6 +58,7 @@ def make_profiles(
             shares=tuple(share for _, share, _ in labels_U.get(user, ())),
             recent_shares=tuple(recent for _, _, recent in labels_U.get(user, ())),
             event_count=int(count_U[user]),
+            session_count=int(session_count_U[user]),
             first_event_time=_instant(seen_us_U2[user, 0]),
             last_event_time=_instant(seen_us_U2[user, 1]),
             is_suspected_bot=bool(is_suspected_bot_U[user]),

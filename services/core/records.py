@@ -78,6 +78,8 @@ class Profile:
     # Share over the last 4 weeks of the user's activity, in [0, 1].
     recent_shares: tuple[float, ...]
     event_count: int
+    # Runs of events without a pause of more than 30 minutes.
+    session_count: int
     first_event_time: datetime
     last_event_time: datetime
     is_suspected_bot: bool

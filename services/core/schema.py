@@ -90,6 +90,7 @@ SHARES = "shares"
 RECENT_SHARES = "recent_shares"
 FIRST_EVENT_TIME = "first_event_time"
 LAST_EVENT_TIME = "last_event_time"
+SESSION_COUNT = "session_count"
 IS_SUSPECTED_BOT = "is_suspected_bot"
 
 

@@ -91,6 +91,7 @@ _PROFILE = {
     names.EVENT_COUNT: _T.INT,
     names.FIRST_EVENT_TIME: _T.TIME,
     names.LAST_EVENT_TIME: _T.TIME,
+    names.SESSION_COUNT: _T.INT,
     names.IS_SUSPECTED_BOT: _T.BOOL,
     names.MODEL_VERSION: _T.STRING,
 }

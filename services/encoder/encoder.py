@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from services.core.dataset import BULK_DAY_EVENTS
+from services.core.classify import BULK_DAY_EVENTS
 from services.core.errors import InvalidArgument, ItemNotFound, SpaceMismatch
 from services.core.pooling import F64, I64, PoolingConfig, event_weights, pool_periods
 from services.core.records import F32

@@ -141,6 +141,7 @@ def features_of_profile(profile: Profile, model_version: str) -> dict[str, Any]:
         names.EVENT_COUNT: profile.event_count,
         names.FIRST_EVENT_TIME: profile.first_event_time,
         names.LAST_EVENT_TIME: profile.last_event_time,
+        names.SESSION_COUNT: profile.session_count,
         names.IS_SUSPECTED_BOT: profile.is_suspected_bot,
         names.MODEL_VERSION: model_version,
     }
@@ -155,5 +156,6 @@ def profile_of(features: Features) -> Profile:
         event_count=features[names.EVENT_COUNT],
         first_event_time=features[names.FIRST_EVENT_TIME],
         last_event_time=features[names.LAST_EVENT_TIME],
+        session_count=features[names.SESSION_COUNT],
         is_suspected_bot=features[names.IS_SUSPECTED_BOT],
     )

@@ -6,12 +6,11 @@ from hypothesis import strategies as st
 
 from services.core.classify import (
     BOT_BULK_DAYS,
-    CATEGORY,
     IS_BULK_DAY,
     SESSION,
+    session_counts,
     suspected_bots,
     with_bulk_days,
-    with_category,
     with_sessions,
 )
 
@@ -82,16 +81,7 @@ def test_later_days_change_no_earlier_flag():
     assert both[IS_BULK_DAY].to_list() == with_bulk_days(early, 3)[IS_BULK_DAY].to_list()
 
 
-def test_the_category_is_that_of_the_version_in_force():
-    versions = pl.DataFrame(
-        {
-            "item_id": ["i1", "i1"],
-            "categories": [["fruit", "apples"], ["toys"]],
-            "updated_time": [T0, T0 + 7 * DAY],
-            "content_hash": ["a", "b"],
-        }
-    )
-    rows = events(("u", 5))
-    assert with_category(rows, versions, T0)[CATEGORY].to_list() == [None]
-    assert with_category(rows, versions, T0 + 7 * DAY)[CATEGORY].to_list() == ["fruit"]
-    assert with_category(rows, versions, T0 + 8 * DAY)[CATEGORY].to_list() == ["toys"]
+def test_sessions_are_counted_by_user_with_or_without_event_ids():
+    rows = events(("b", 0), ("a", 0), ("a", 30), ("a", 61), ("b", 500), ("a", 62))
+    for given_rows in (rows, rows.drop("event_id")):
+        assert session_counts(given_rows).rows() == [("a", 2), ("b", 2)]

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from services.core.dataset import BULK_DAY_EVENTS, dataset_from_frame, period_start
+from services.core.classify import BULK_DAY_EVENTS
+from services.core.dataset import dataset_from_frame, period_start
 from services.core.errors import InvalidArgument
 from services.core.pooling import PoolingConfig
 from services.core.schema import Granularity

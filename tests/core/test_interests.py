@@ -268,6 +268,7 @@ def test_a_bulk_day_enters_nothing_but_the_flag_needs_three():
     assert made.rank_states.repeat_item_ix_R.tolist() == [AXES.item_ids.index("tea")]
     (profile,) = made.profiles
     assert (profile.event_count, profile.labels, profile.is_suspected_bot) == (1, ("food",), False)
+    assert profile.session_count == 1
     more = [
         event("ann", "socks", day, hour=i) for day in ("2026-03-05", "2026-03-06") for i in range(4)
     ]

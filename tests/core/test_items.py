@@ -8,7 +8,6 @@ from services.core.items import (
     content_hash,
     encoder_text,
     new_versions,
-    versions_in_force,
     with_content_hash,
 )
 
@@ -41,13 +40,6 @@ def test_title_and_text_are_not_said_twice():
 def test_the_hash_is_of_the_encoded_text_and_stable():
     assert content_hash("Apple", "Apple pie") == content_hash("", "Apple pie")
     assert content_hash("", "pear") == "97cfbe87531abe0c6bac7b21d616cb42"
-
-
-def test_the_newest_version_before_an_instant_is_in_force():
-    found = versions_in_force(
-        versions(("i", "old", "c", 0), ("i", "new", "c", 2), ("j", "later", "c", 3)), T0 + 2 * DAY
-    )
-    assert found.select("item_id", "text").rows() == [("i", "old")]
 
 
 def test_a_version_that_says_nothing_new_is_dropped():

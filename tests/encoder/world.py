@@ -12,7 +12,7 @@ from services.core.errors import NotReady
 from services.core.items import with_content_hash
 from services.core.model import Model
 from services.core.pooling import PoolingConfig
-from services.core.ranking import ItemStats, neutral_ranker
+from services.core.ranking import neutral_ranker
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.core.tower import BackboneSpec, ItemTower, space_id_of
 from services.encoder.encoder import Encoder
@@ -21,6 +21,7 @@ from services.runtime.settings import Settings
 from services.store.layout import Layout
 from services.store.memory_events import EventMemory, MemoryTables
 from services.store.memory_features import MemoryFeatures
+from services.store.memory_index import MemoryCatalogues
 from services.store.text_vectors import TextVectors
 
 WIDTH, BACKBONE_WIDTH = 4, 8
@@ -84,41 +85,21 @@ class HeldModels:
         return self.live
 
 
-class MemoryCatalogues:
-    """CatalogueStore in memory; counts generations and segments."""
+class CountingCatalogues(MemoryCatalogues):
+    """Counts generations and segments."""
 
     def __init__(self) -> None:
-        self.held: dict[tuple[str, str], object] = {}
+        super().__init__()
         self.generations = 0
         self.segments = 0
 
     def publish(self, tenant, catalogue) -> None:
         self.generations += 1
-        self.held[tenant, catalogue.space_id] = catalogue
+        super().publish(tenant, catalogue)
 
     def publish_segment(self, tenant, catalogue) -> None:
         self.segments += 1
-        base = self.held[tenant, catalogue.space_id]
-        ids = [*base.item_ids, *catalogue.item_ids]
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        share = np.concatenate([base.stats.share_NW, catalogue.stats.share_NW])[order]
-        self.held[tenant, catalogue.space_id] = replace(
-            base,
-            item_ids=tuple(ids[row] for row in order),
-            titles=tuple([*base.titles, *catalogue.titles][row] for row in order),
-            categories=tuple([*base.categories, *catalogue.categories][row] for row in order),
-            items_ND=np.concatenate([base.items_ND, catalogue.items_ND])[order],
-            stats=ItemStats(share_NW=share),
-        )
-
-    def current(self, tenant, space_id):
-        if (tenant, space_id) not in self.held:
-            raise NotReady("catalogue", "run `driftline refresh`")
-        return self.held[tenant, space_id]
-
-    def current_token(self, tenant, space_id):
-        held = self.held.get((tenant, space_id))
-        return f"{held.generation}-{self.segments}" if held else ""
+        super().publish_segment(tenant, catalogue)
 
 
 class CountingFeatures(MemoryFeatures):
@@ -157,7 +138,7 @@ class World:
     settings: Settings
     tables: MemoryTables = field(default_factory=lambda: MemoryTables(EventMemory(), BUCKETS))
     features: CountingFeatures = field(default_factory=CountingFeatures)
-    catalogues: MemoryCatalogues = field(default_factory=MemoryCatalogues)
+    catalogues: CountingCatalogues = field(default_factory=CountingCatalogues)
     models: HeldModels = field(default_factory=lambda: HeldModels(model()))
     text: ToyText = field(default_factory=ToyText)
     _batch: int = 0

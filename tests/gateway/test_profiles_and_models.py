@@ -16,7 +16,7 @@ async def test_a_portrait_names_the_strongest_interests_first(world):
     assert [named.label for named in reply.interests] == ["food", "home", "drinks"]
     assert [named.share for named in reply.interests] == pytest.approx([0.5, 0.3, 0.2])
     assert [named.recent_share for named in reply.interests] == pytest.approx([0.75, 0.25, 0.0])
-    assert reply.event_count == 12
+    assert (reply.event_count, reply.session_count) == (12, 3)
     assert reply.first_event_time.ToDatetime(UTC) == datetime(2026, 1, 5, 8, tzinfo=UTC)
     assert reply.last_event_time.ToDatetime(UTC) == datetime(2026, 11, 22, 9, tzinfo=UTC)
     assert not reply.is_suspected_bot

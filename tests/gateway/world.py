@@ -140,6 +140,7 @@ def profile(**changes: Any) -> Profile:
         event_count=12,
         first_event_time=datetime(2026, 1, 5, 8, tzinfo=UTC),
         last_event_time=datetime(2026, 11, 22, 9, tzinfo=UTC),
+        session_count=3,
         is_suspected_bot=False,
     )
     return replace(made, **changes)

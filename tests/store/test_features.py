@@ -119,6 +119,7 @@ async def test_every_kind_of_row_reads_back_equal(stores):
         event_count=7,
         first_event_time=datetime(2017, 1, 1, tzinfo=UTC),
         last_event_time=datetime(2017, 12, 1, tzinfo=UTC),
+        session_count=4,
         is_suspected_bot=False,
     )
     write(features, profile_view(SPACE), ["1"], [features_of_profile(profile, "m1")])

@@ -29,6 +29,7 @@ def profile_to_pb(answer: ProfileAnswer) -> pb.GetProfileResponse:
         event_count=profile.event_count,
         first_event_time=instant_to_pb(profile.first_event_time),
         last_event_time=instant_to_pb(profile.last_event_time),
+        session_count=profile.session_count,
         is_suspected_bot=profile.is_suspected_bot,
         basis=basis_to_pb(answer.basis),
     )

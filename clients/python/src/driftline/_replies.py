@@ -132,6 +132,7 @@ def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Pr
         event_count=reply.event_count,
         first_event_time=instant(reply, "first_event_time"),
         last_event_time=instant(reply, "last_event_time"),
+        session_count=reply.session_count,
         is_suspected_bot=reply.is_suspected_bot,
         basis=basis_from_pb(reply.basis),
     )

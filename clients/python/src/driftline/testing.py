@@ -154,6 +154,7 @@ class FakeData:
         event_count: int = 1,
         first_event_time: datetime | None = None,
         last_event_time: datetime | None = None,
+        session_count: int = 1,
         is_suspected_bot: bool = False,
     ) -> None:
         """Give a user a portrait: (label, share, recent share) of each interest."""
@@ -165,6 +166,7 @@ class FakeData:
             event_count=event_count,
             first_event_time=instant(first_event_time, "first_event_time"),
             last_event_time=instant(last_event_time, "last_event_time"),
+            session_count=session_count,
             is_suspected_bot=is_suspected_bot,
         )
 

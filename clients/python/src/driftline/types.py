@@ -319,6 +319,8 @@ class Profile:
     last_event_time: datetime | None
     # Acts like a bot or a bulk buyer; its bulk days enter no vector.
     is_suspected_bot: bool
+    # Runs of events without a pause of more than 30 minutes.
+    session_count: int
     basis: Basis
 
 

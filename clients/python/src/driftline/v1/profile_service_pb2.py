@@ -26,7 +26,7 @@ from driftline.v1 import vector_pb2 as driftline_dot_v1_dot_vector__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"driftline/v1/profile_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"r\n\x11GetProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\'\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.driftline.v1.AsOfR\x04\x61sOf\"\xd5\x02\n\x12GetProfileResponse\x12\x39\n\tinterests\x18\x01 \x03(\x0b\x32\x1b.driftline.v1.NamedInterestR\tinterests\x12\x1f\n\x0b\x65vent_count\x18\x02 \x01(\x05R\neventCount\x12\x44\n\x10\x66irst_event_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x66irstEventTime\x12\x42\n\x0flast_event_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastEventTime\x12(\n\x10is_suspected_bot\x18\x05 \x01(\x08R\x0eisSuspectedBot\x12/\n\x05\x62\x61sis\x18\x06 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\"^\n\rNamedInterest\x12\x14\n\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n\x05share\x18\x02 \x01(\x02R\x05share\x12!\n\x0crecent_share\x18\x03 \x01(\x02R\x0brecentShare2a\n\x0eProfileService\x12O\n\nGetProfile\x12\x1f.driftline.v1.GetProfileRequest\x1a .driftline.v1.GetProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"driftline/v1/profile_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"r\n\x11GetProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\'\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.driftline.v1.AsOfR\x04\x61sOf\"\xfa\x02\n\x12GetProfileResponse\x12\x39\n\tinterests\x18\x01 \x03(\x0b\x32\x1b.driftline.v1.NamedInterestR\tinterests\x12\x1f\n\x0b\x65vent_count\x18\x02 \x01(\x05R\neventCount\x12\x44\n\x10\x66irst_event_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x66irstEventTime\x12\x42\n\x0flast_event_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastEventTime\x12(\n\x10is_suspected_bot\x18\x05 \x01(\x08R\x0eisSuspectedBot\x12/\n\x05\x62\x61sis\x18\x06 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12#\n\rsession_count\x18\x07 \x01(\x05R\x0csessionCount\"^\n\rNamedInterest\x12\x14\n\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n\x05share\x18\x02 \x01(\x02R\x05share\x12!\n\x0crecent_share\x18\x03 \x01(\x02R\x0brecentShare2a\n\x0eProfileService\x12O\n\nGetProfile\x12\x1f.driftline.v1.GetProfileRequest\x1a .driftline.v1.GetProfileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROFILEREQUEST']._serialized_start=112
   _globals['_GETPROFILEREQUEST']._serialized_end=226
   _globals['_GETPROFILERESPONSE']._serialized_start=229
-  _globals['_GETPROFILERESPONSE']._serialized_end=570
-  _globals['_NAMEDINTEREST']._serialized_start=572
-  _globals['_NAMEDINTEREST']._serialized_end=666
-  _globals['_PROFILESERVICE']._serialized_start=668
-  _globals['_PROFILESERVICE']._serialized_end=765
+  _globals['_GETPROFILERESPONSE']._serialized_end=607
+  _globals['_NAMEDINTEREST']._serialized_start=609
+  _globals['_NAMEDINTEREST']._serialized_end=703
+  _globals['_PROFILESERVICE']._serialized_start=705
+  _globals['_PROFILESERVICE']._serialized_end=802
 # @@protoc_insertion_point(module_scope)

@@ -55,10 +55,13 @@ class GetProfileResponse(google.protobuf.message.Message):
     LAST_EVENT_TIME_FIELD_NUMBER: builtins.int
     IS_SUSPECTED_BOT_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
+    SESSION_COUNT_FIELD_NUMBER: builtins.int
     event_count: builtins.int
     """Events that the portrait was made from."""
     is_suspected_bot: builtins.bool
     """True where the account acts like a bot or a bulk buyer; its bulk days enter no vector."""
+    session_count: builtins.int
+    """Sessions of the user: runs of events without a pause of more than 30 minutes, bulk days left out."""
     @property
     def interests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedInterest]:
         """Interests, strongest first."""
@@ -84,9 +87,10 @@ class GetProfileResponse(google.protobuf.message.Message):
         last_event_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         is_suspected_bot: builtins.bool = ...,
         basis: driftline.v1.vector_pb2.AnswerBasis | None = ...,
+        session_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["basis", b"basis", "first_event_time", b"first_event_time", "last_event_time", b"last_event_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "session_count", b"session_count"]) -> None: ...
 
 global___GetProfileResponse = GetProfileResponse
 
