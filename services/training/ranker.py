@@ -1,17 +1,17 @@
-"""The item tower and the ranker, trained together: the formula of core/ranking.py in torch.
+"""The item tower and the ranker as one module: the formula of core/ranking.py in torch.
+
+The loop that trains it is fit_ranker.py.
 
 Shape suffixes: B = users of a batch, N = items, V = backbone width, D = item width, H = half-lives,
 W = popularity windows, R = (user, item) repeats of a batch, T = (user, item) truths of a batch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from services.core.errors import InvalidArgument
 from services.core.pooling import I64
 from services.core.ranking import Ranker
 from services.core.records import F32
@@ -137,6 +137,26 @@ class RankerModule(nn.Module):
             repeat_activity_weight=float(self.activity.detach()),
         )
 
+    def load(self, tower: ItemTower, ranker: Ranker) -> None:
+        """Take what was learned before: the inverse of export(), to float32 rounding."""
+        made: dict[str, np.ndarray | float] = {
+            "mean_V": tower.mean_B,
+            "projection_VD": tower.projection_BD,
+            "query_HDD": ranker.query_HDD,
+            "query_bias_D": ranker.query_bias_D,
+            "query_log_prior_H": np.log(ranker.query_prior_H),
+            "popularity_W": ranker.popularity_weight_W,
+            "repeat_log_weight_H": np.log(ranker.repeat_weight_H),
+            "repeat_log_prior_H": np.log(ranker.repeat_prior_H),
+            "repeat_item_DH": ranker.repeat_item_DH,
+            "recent": ranker.repeat_recent_weight,
+            "recent_item_D": ranker.repeat_recent_item_D,
+            "interest": ranker.repeat_interest_weight,
+            "bias": ranker.repeat_bias,
+            "activity": ranker.repeat_activity_weight,
+        }
+        self.load_state_dict({name: _f(np.asarray(value)) for name, value in made.items()})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -155,16 +175,6 @@ class Batch:
     truth_user_T: Tensor
     truth_item_T: Tensor
     truth_weight_T: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedRanker:
-    """What training gives; losses in nats per truth, means over the first and the last epoch."""
-
-    tower: ItemTower
-    ranker: Ranker
-    first_loss: float
-    last_loss: float
 
 
 def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:
@@ -204,66 +214,6 @@ def loss_of(module: RankerModule, batch: Batch, text_NV: Tensor) -> Tensor:
     return loss
 
 
-def train_ranker(
-    origins: list[Origin],
-    text_NV: F32,
-    half_lives_days: tuple[float, ...],
-    config: RankerConfig,
-    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> FittedRanker:
-    """Maximise the likelihood of what users did next; every origin once an epoch, users shuffled.
-
-    Args:
-        origins: examples, all before the end of the training data.
-        text_NV: text vectors of all items.
-        half_lives_days: of the rank states that the origins hold.
-        config: what is trained.
-        on_progress: called with stage, done, total.
-
-    Raises:
-        InvalidArgument: no user did anything in any of the origins' periods.
-    """
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    text = torch.from_numpy(text_NV)
-    module = RankerModule(config, half_lives_days, start_tower(text_NV, config.width))
-    matrices = [p for p in module.parameters() if p.ndim >= 2 or p.shape == (config.width,)]
-    scalars = [p for p in module.parameters() if not (p.ndim >= 2 or p.shape == (config.width,))]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "lr": config.matrix_rate, "weight_decay": config.weight_decay},
-            {"params": scalars, "lr": config.scalar_rate, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.99),
-    )
-    steps = [batch for _ in range(config.epochs) for batch in _epoch(origins, config, rng)]
-    if not steps:
-        raise InvalidArgument("events", "no user has events in two periods; import more")
-    losses = []
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        [config.matrix_rate, config.scalar_rate],
-        total_steps=max(len(steps), 2),
-        pct_start=0.1,
-    )
-    for done, (origin, users_B) in enumerate(steps):
-        loss = loss_of(module, make_batch(origins[origin], users_B, config.user_power), text)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        on_progress("train ranker", done + 1, len(steps))
-    tower, ranker = module.export()
-    few = max(len(steps) // config.epochs, 1)
-    return FittedRanker(
-        tower=tower,
-        ranker=ranker,
-        first_loss=float(np.mean(losses[:few])),
-        last_loss=float(np.mean(losses[-few:])),
-    )
-
-
 def start_tower(text_NV: F32, width: int) -> ItemTower:
     """Return the tower to start from: the texts' principal components, brought nearer in size."""
     mean_V = text_NV.mean(axis=0)
@@ -273,20 +223,6 @@ def start_tower(text_NV: F32, width: int) -> ItemTower:
     projection = np.zeros((text_NV.shape[1], width), np.float32)
     projection[:, :kept] = (components[:kept] / scale[:, None]).T
     return ItemTower(mean_B=mean_V.astype(np.float32), projection_BD=projection)
-
-
-def _epoch(
-    origins: list[Origin], config: RankerConfig, rng: np.random.Generator
-) -> list[tuple[int, I64]]:
-    steps = []
-    for index, origin in enumerate(origins):
-        active = np.flatnonzero(np.diff(origin.truth_ptr))
-        rng.shuffle(active)
-        steps += [
-            (index, np.sort(active[start : start + config.batch_users]))
-            for start in range(0, len(active), config.batch_users)
-        ]
-    return [steps[i] for i in rng.permutation(len(steps))]
 
 
 def _np(tensor: Tensor) -> F32:

@@ -25,8 +25,9 @@ from services.core.tower import BackboneSpec, space_id_of
 from services.core.trajectories import TrajectoryBatch, grid
 from services.store.model_folder import version_of
 from services.training.examples import Origin, make_origin
+from services.training.fit_ranker import train_ranker
 from services.training.forecaster import ForecasterConfig, fit_forecaster
-from services.training.ranker import RankerConfig, train_ranker
+from services.training.ranker import RankerConfig
 
 Progress = Callable[[str, int, int], None]
 
