@@ -1,10 +1,14 @@
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
+import torch
 
 from services.core.errors import InvalidArgument
+from services.training.checkpoints import Checkpoints
 from services.training.examples import make_origin
-from services.training.fit_ranker import train_ranker
-from services.training.ranker import RankerConfig
+from services.training.fit_ranker import Learned, train_ranker
+from services.training.ranker import RankerConfig, RankerModule, loss_of, make_batch
 from tests.training.origins import POOLING, SMALL, WINDOWS, origins_of, planted, served_scores
 
 
@@ -61,6 +65,89 @@ def test_training_again_gives_the_same_model():
     )
     np.testing.assert_array_equal(first.tower.projection_BD, again.tower.projection_BD)
     np.testing.assert_array_equal(first.ranker.query_HDD, again.ranker.query_HDD)
+
+
+def weights(fitted):
+    return {
+        "projection": fitted.tower.projection_BD,
+        **{
+            name: np.asarray(value)
+            for name, value in asdict(fitted.ranker).items()
+            if not isinstance(value, tuple)
+        },
+    }
+
+
+def assert_same(a, b):
+    for (name, left), right in zip(weights(a).items(), weights(b).values(), strict=True):
+        np.testing.assert_array_equal(left, right, err_msg=name)
+
+
+def test_validation_origins_are_scored_but_not_learned_from():
+    data, text = planted(weeks=8)
+    *learned, held = origins_of(data, 3)
+    alone, watched = (
+        train_ranker(learned, text, POOLING.half_lives_days, SMALL, validation=part)
+        for part in ((), (held,))
+    )
+    assert_same(alone, watched)
+    assert "ranker validation" not in alone.curves
+    module = RankerModule(SMALL, POOLING.half_lives_days, watched.tower)
+    module.load(watched.tower, watched.ranker)
+    everyone = make_batch(held, np.flatnonzero(np.diff(held.truth_ptr)), SMALL.user_power)
+    with torch.no_grad():
+        loss = float(loss_of(module, everyone, torch.from_numpy(text)))
+    assert watched.curves["ranker validation"][-1] == (SMALL.epochs, pytest.approx(loss, abs=1e-4))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 5, 8, 11])
+def test_a_training_taken_up_again_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path, step):
+    data, text = planted(weeks=8)
+    *origins, held = origins_of(data, 3)
+
+    def train(checkpoints=None, on_progress=lambda stage, done, total: None):
+        return train_ranker(
+            origins, text, POOLING.half_lives_days, SMALL, on_progress,
+            validation=(held,), checkpoints=checkpoints,
+        )  # fmt: skip
+
+    def die(stage, done, total):
+        assert total == 12
+        if done == step:
+            raise Killed
+
+    kept = Checkpoints(folder=tmp_path, every_s=0.0)
+    with pytest.raises(Killed):
+        train(kept, die)
+    steps = []
+    resumed = train(kept, lambda stage, done, total: steps.append(done))
+    assert steps == list(range(step + 1, 13))
+    whole = train()
+    assert_same(resumed, whole)
+    assert resumed.curves == whole.curves
+    # Once done, nothing is left to do.
+    steps.clear()
+    assert_same(train(kept, lambda stage, done, total: steps.append(done)), whole)
+    assert steps == []
+
+
+def test_going_on_from_learned_weights_leaves_the_tower_as_it_is():
+    data, text = planted(weeks=10)
+    first = train_ranker(origins_of(data, 3, last=int(data.period_E.max()) - 3), text,
+                         POOLING.half_lives_days, SMALL)  # fmt: skip
+    learned = Learned(tower=first.tower, ranker=first.ranker)
+    config = replace(SMALL, epochs=2, matrix_rate=1e-3, scalar_rate=1e-3)
+    again = train_ranker(
+        origins_of(data, 3), text, POOLING.half_lives_days, config, learned=learned
+    )
+    assert again.tower is first.tower
+    assert not np.array_equal(again.ranker.query_HDD, first.ranker.query_HDD)
+    # It starts where the first ended, not from nothing.
+    assert again.first_loss < first.first_loss
 
 
 def test_origins_without_any_truth_say_what_to_do():

@@ -1,10 +1,14 @@
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from services.core.card import CardCost
 from services.core.errors import InvalidArgument
 from services.core.forecasters import load_forecaster
 from services.core.gru import GruConfig
@@ -23,6 +27,7 @@ CONFIG = TrainConfig(
     forecast_granularities=(Granularity.WEEK, Granularity.DAY),
 )
 UNTIL = START + timedelta(weeks=12)
+ROOT = Path(__file__).parents[2]
 
 
 def trained(events=None, texts=None, encoder=None, config=CONFIG, **kwargs):
@@ -31,8 +36,9 @@ def trained(events=None, texts=None, encoder=None, config=CONFIG, **kwargs):
 
 
 def bytes_of(model, folder):
-    """The files of a model, and its manifest but for the time of training."""
-    save_model(folder, replace(model, trained_time=UNTIL))
+    """The files of a model, but for the time of training and what it took."""
+    cost = CardCost(seconds={}, cpu_seconds=0.0, workers=1, machine="any")
+    save_model(folder, replace(model, trained_time=UNTIL, card=replace(model.card, cost=cost)))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -85,6 +91,42 @@ def test_a_trained_model_reads_back_and_forecasts(tmp_path):
 def test_the_same_data_give_the_same_version():
     assert trained().model_version == trained().model_version
     assert trained().model_version.startswith("m20260330-")
+
+
+def test_another_process_makes_the_same_version():
+    script = "from tests.training.test_train import trained; print(trained().model_version)"
+    made = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert made.stdout.split()[-1] == trained().model_version
+
+
+def test_the_card_says_what_was_learned_from_and_what_it_took():
+    config = replace(CONFIG, validation_origins=2)
+    model = trained(config=config)
+    card = model.card
+    assert card.split.origins == ("2026-W10", "2026-W11")
+    assert card.split.validation == ("2026-W12", "2026-W13")
+    assert (card.data.users, card.data.sha256) == (24, model.data_sha256)
+    assert card.data.events == planted_events().filter(pl.col("event_time") < UNTIL).height
+    assert card.data.first_event < card.data.last_event < card.split.trained_until
+    assert card.config["ranker"]["width"] == 8
+    assert {"encode", "ranker", "forecaster", "total"} == set(card.cost.seconds)
+    assert card.cost.seconds["total"] >= card.cost.seconds["ranker"] > 0
+    assert card.cost.cpu_seconds > 0
+
+
+def test_learning_curves_have_a_point_an_epoch():
+    ranker = replace(CONFIG.ranker, epochs=3, origins=4)
+    model = trained(config=replace(CONFIG, ranker=ranker, validation_origins=1))
+    assert set(model.curves) >= {"ranker", "ranker validation"}
+    for name in ("ranker", "ranker validation"):
+        epochs, losses = zip(*model.curves[name], strict=True)
+        assert epochs == (1.0, 2.0, 3.0)
+        assert all(loss > 0 for loss in losses)
+    assert model.curves["ranker"][-1][1] < model.curves["ranker"][0][1]
+    assert model.metrics["ranker_loss"] == model.curves["ranker"][-1][1]
+    assert "ranker validation" not in trained().curves
 
 
 def test_progress_goes_up_to_its_total():
