@@ -68,10 +68,6 @@ class Checkpoints:
             return None
         return State(tensors=tensors, values=values)
 
-    def clear(self) -> None:
-        """Forget all states: the work is done, or is to begin anew."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @contextmanager
 def work_folder(root: Path) -> Iterator[Path]:
@@ -92,7 +88,9 @@ def work_folder(root: Path) -> Iterator[Path]:
         lock.release()
 
 
-def checkpoints_of(root: Path, key: str, *, is_fresh: bool = False) -> Checkpoints:
+def checkpoints_of(
+    root: Path, key: str, *, every_s: float = 10.0, is_fresh: bool = False
+) -> Checkpoints:
     """Return the states of a piece of work; those of all other work are removed.
 
     What was learned from users who have been erased since lies in no folder for long: their going
@@ -101,7 +99,14 @@ def checkpoints_of(root: Path, key: str, *, is_fresh: bool = False) -> Checkpoin
     for folder in root.iterdir():
         if folder.is_dir() and (is_fresh or folder.name != key):
             shutil.rmtree(folder, ignore_errors=True)
-    return Checkpoints(folder=root / key)
+    return Checkpoints(folder=root / key, every_s=every_s)
+
+
+def forget(root: Path) -> None:
+    """Remove all states: the work is done and its model is safe."""
+    for folder in root.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def json_of(values: Any) -> Any:

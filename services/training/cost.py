@@ -19,8 +19,6 @@ class Stopwatch:
     """Runs from when it is made."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    # Of workers that are no children of this process.
-    workers_cpu_s: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
     _cpu_before: float = field(default_factory=_cpu_s)
 
@@ -34,12 +32,12 @@ class Stopwatch:
             passed = time.perf_counter() - started
             self.seconds[name] = self.seconds.get(name, 0.0) + passed
 
-    def cost(self, workers: int) -> CardCost:
+    def cost(self, workers: int = 1) -> CardCost:
         """Return what was taken until now."""
         seconds = {**self.seconds, "total": time.perf_counter() - self._started}
         return CardCost(
             seconds={name: round(value, 3) for name, value in seconds.items()},
-            cpu_seconds=round(_cpu_s() - self._cpu_before + self.workers_cpu_s, 3),
+            cpu_seconds=round(_cpu_s() - self._cpu_before, 3),
             workers=workers,
             machine=machine(),
         )

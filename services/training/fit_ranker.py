@@ -54,8 +54,6 @@ class FittedRanker:
     last_loss: float
     # "ranker": mean training loss of each epoch; "ranker validation": after it.
     curves: dict[str, Curve] = field(default_factory=dict)
-    # CPU seconds of workers other than this process.
-    workers_cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

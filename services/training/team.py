@@ -1,4 +1,4 @@
-"""Who shares a training's steps: this process alone, or the workers of ray_process.py."""
+"""Who shares a training's steps: this process alone, or several workers."""
 
 from dataclasses import dataclass, field
 from typing import Protocol

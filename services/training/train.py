@@ -8,12 +8,12 @@ What is done is kept as it goes (checkpoints.py), and a model can be the start o
 (incremental.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 import torch
@@ -35,33 +35,9 @@ from services.training.fit_ranker import FittedRanker, Learned, train_ranker
 from services.training.forecaster import ForecasterConfig
 from services.training.forecasters import FittedForecasters, fit_forecasters
 from services.training.ranker import RankerConfig
+from services.training.texts import TextEncoder
 
 Progress = Callable[[str, int, int], None]
-
-
-class TextEncoder(Protocol):
-    """What training asks of a backbone."""
-
-    @property
-    def spec(self) -> BackboneSpec:
-        """Its identity."""
-        ...
-
-    def encode(
-        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
-    ) -> F32:
-        """Return one unit-norm row per text."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
-    """Who trains the ranker: more than one by Ray Train, each step's users split among them."""
-
-    count: int = 1
-    cpus_each: float = 1.0
-    # 0: on CPUs.
-    gpus_each: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +53,8 @@ class TrainConfig:
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     forecaster: ForecasterConfig = field(default_factory=ForecasterConfig)
-    workers: Workers = field(default_factory=Workers)
+    # Shortest time between two states that a killed training could go on from; decides no result.
+    checkpoint_every_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +116,9 @@ def train(
     checkpoints = None
     if work is not None:
         key = _key(data, split, backbone.spec, config, until=until, parent=parent)
-        checkpoints = checkpoints_of(work, key, is_fresh=is_fresh)
+        checkpoints = checkpoints_of(
+            work, key, every_s=config.checkpoint_every_s, is_fresh=is_fresh
+        )
     with watch.stage("encode"):
         text_NB = backbone.encode(
             data.texts, lambda done, total: on_progress("encode texts", done, total)
@@ -154,7 +133,6 @@ def train(
                 parent=parent.forecasters if parent else {}, checkpoints=checkpoints,
                 on_progress=on_progress,
             )  # fmt: skip
-    watch.workers_cpu_s += fitted.workers_cpu_s
     model = Model(
         model_version="",
         space_id=space_id_of(backbone.spec, fitted.tower),
@@ -169,7 +147,7 @@ def train(
         metrics=_metrics(fitted, forecasts),
         curves=fitted.curves | forecasts.curves,
     )
-    card = _card(data, split, config, watch.cost(config.workers.count), until=until, parent=parent)
+    card = _card(data, split, config, watch.cost(), until=until, parent=parent)
     return replace(model, model_version=version_of(model), card=card)
 
 
@@ -238,7 +216,7 @@ def _key(
         {
             "data": data.sha256(),
             "backbone": asdict(backbone),
-            "config": asdict(config),
+            "config": asdict(replace(config, checkpoint_every_s=0.0)),
             "origins": [split.origins, split.validation],
             "closed": [closed_before(g, until).ordinal for g in config.forecast_granularities],
             "parent": parent.model_version if parent else "",
