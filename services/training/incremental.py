@@ -24,7 +24,7 @@ class IncrementalConfig:
     min_origins: int = 4
     epochs: int = 2
     # Of the rates that a training anew starts with.
-    rate: float = 0.1
+    rate: float = 0.3
 
 
 def continued(
