@@ -142,7 +142,7 @@ def run_evaluate(
             "model", f"saw events up to {model.trained_until}, the first origin is {first_origin}"
         )
     evaluating = time.perf_counter()
-    items_ND = model.tower.item_vectors(text_NV)
+    items_ND = model.tower.item_vectors(text_NV, data.item_ids)
     methods = make_methods(data, split, model, items_ND, text_NV, on_progress=on_progress)
     samples = rank_all(
         data, split, methods.by_name, horizons,

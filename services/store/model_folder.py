@@ -1,7 +1,8 @@
 """The model folder: model.json and safetensors, each file under its sha256. No pickle, no torch.
 
 model.json               version, space, backbone, pooling, scalars, metrics, files' sha256
-item_tower.safetensors   mean_B, projection_BD
+item_tower.safetensors   mean_B, projection_BD, known_KD
+known_items.json         ids of the known items, K
 ranker.safetensors       arrays of core.ranking.Ranker
 forecaster.safetensors   arrays of each granularity's forecaster, named {granularity}/{name}
 card.json, README.md, curves.json   see model_card.py
@@ -30,6 +31,7 @@ from services.store.model_card import MANIFEST, card_files, load_card, load_curv
 
 FORMAT = 1
 TOWER_FILE = "item_tower.safetensors"
+KNOWN_FILE = "known_items.json"
 RANKER_FILE = "ranker.safetensors"
 FORECASTER_FILE = "forecaster.safetensors"
 
@@ -168,8 +170,11 @@ def _pack(model: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
         "metrics": model.metrics,
     }
     tower = {"mean_B": model.tower.mean_B, "projection_BD": model.tower.projection_BD}
+    if model.tower.known_KD is not None:
+        tower["known_KD"] = model.tower.known_KD
     return manifest, {
         TOWER_FILE: _packed(tower),
+        KNOWN_FILE: json.dumps(model.tower.known_ids).encode(),
         RANKER_FILE: _packed(ranker_arrays),
         FORECASTER_FILE: _packed(forecaster_arrays),
     }
@@ -201,7 +206,8 @@ def _ranker(folder: Path, manifest: dict[str, Any]) -> Ranker:
 
 
 def _tower(folder: Path, manifest: dict[str, Any]) -> ItemTower:
-    return ItemTower(**_arrays(folder, manifest, TOWER_FILE))
+    known_ids = tuple(json.loads(_blob(folder, manifest, KNOWN_FILE)))
+    return ItemTower(**_arrays(folder, manifest, TOWER_FILE), known_ids=known_ids)
 
 
 def _pooling(given: dict[str, Any]) -> PoolingConfig:

@@ -21,17 +21,13 @@ from services.core.pooling import I64
 from services.core.ranking import Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
+from services.training.batches import Batch, make_batch
 from services.training.checkpoints import Checkpoints
 from services.training.examples import Origin
 from services.training.fit_state import Fit
-from services.training.ranker import (
-    Batch,
-    RankerConfig,
-    RankerModule,
-    loss_of,
-    make_batch,
-    start_tower,
-)
+from services.training.loss import loss_of
+from services.training.ranker import RankerConfig, RankerModule
+from services.training.start import start_tower, with_known_items
 from services.training.team import ALONE, Team
 
 Progress = Callable[[str, int, int], None]
@@ -67,6 +63,7 @@ class Learned:
 def train_ranker(
     origins: Sequence[Origin],
     text_NV: F32,
+    item_ids: Sequence[str],
     half_lives_days: tuple[float, ...],
     config: RankerConfig,
     on_progress: Progress = lambda stage, done, total: None,
@@ -81,8 +78,9 @@ def train_ranker(
     Args:
         origins: examples, all before the end of the training data.
         text_NV: text vectors of all items.
+        item_ids: of all items.
         half_lives_days: of the rank states that the origins hold.
-        config: what is trained.
+        config: what is trained; `epochs` at least 1.
         on_progress: called with stage, done, total.
         validation: origins that are not learned from; their loss after each epoch is kept.
         learned: go on from these weights, tower frozen; unset means from the start.
@@ -95,12 +93,17 @@ def train_ranker(
     torch.manual_seed(config.seed)
     steps = plan(origins, config)
     text = torch.from_numpy(text_NV).to(team.device)
-    tower = learned.tower if learned else start_tower(text_NV, config.width)
-    module = RankerModule(config, half_lives_days, tower)
+    if learned is not None:
+        tower = learned.tower
+    else:
+        tower = start_tower(text_NV, config.width)
+        if config.has_ids:
+            tower = with_known_items(tower, origins[-1], item_ids)
+    module = RankerModule(config, half_lives_days, tower, item_ids)
     if learned is not None:
         module.load(learned.tower, learned.ranker)
         freeze_tower(module, text.cpu())
-    fit = Fit.start(module.to(team.device), config, len(steps))
+    fit = Fit.start(module.to(team.device), len(steps))
     if checkpoints is not None:
         fit.take_up(checkpoints.read(STATE))
     together = team.wrap(_Loss(module))

@@ -1,13 +1,12 @@
 """Module, optimizer and schedule of a ranker's training: all that a step changes."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.training.checkpoints import State
-from services.training.ranker import RankerConfig, RankerModule
+from services.training.ranker import RankerModule
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,27 +21,12 @@ class Fit:
     validation: list[float] = field(default_factory=list)
 
     @staticmethod
-    def start(module: RankerModule, config: RankerConfig, step_count: int) -> "Fit":
-        def is_matrix(parameter: Tensor) -> bool:
-            return parameter.ndim >= 2 or parameter.shape == (config.width,)
-
-        trained = [p for p in module.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {
-                "params": [p for p in trained if is_matrix(p)],
-                "lr": config.matrix_rate,
-                "weight_decay": config.weight_decay,
-            },
-            {
-                "params": [p for p in trained if not is_matrix(p)],
-                "lr": config.scalar_rate,
-                "weight_decay": 0.0,
-            },
-        ]
+    def start(module: RankerModule, step_count: int) -> "Fit":
+        groups = module.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            [config.matrix_rate, config.scalar_rate],
+            [group["lr"] for group in groups],
             total_steps=max(step_count, 2),
             pct_start=0.1,
         )

@@ -29,6 +29,7 @@ from services.core.schema import EVENT_TIME, UPDATED_TIME, Granularity
 from services.core.tower import BackboneSpec, space_id_of
 from services.store.model_folder import version_of
 from services.training.checkpoints import Checkpoints, checkpoints_of, json_of, key_of
+from services.training.choose_epochs import choose_epochs
 from services.training.cost import Stopwatch
 from services.training.examples import Origin, make_origin
 from services.training.fit_ranker import FittedRanker, Learned, train_ranker
@@ -128,7 +129,7 @@ def train(
             fitted = _fit_ranker(data, text_NB, split, config, parent, checkpoints, on_progress)
         with watch.stage("forecaster"):
             forecasts = fit_forecasters(
-                data, fitted.tower.item_vectors(text_NB), config.forecaster, config.pooling,
+                data, fitted.tower.item_vectors(text_NB, data.item_ids), config.forecaster, config.pooling,
                 granularities=config.forecast_granularities, until=until,
                 parent=parent.forecasters if parent else {}, checkpoints=checkpoints,
                 on_progress=on_progress,
@@ -158,19 +159,30 @@ def _fit_ranker(
     made: dict[int, Origin] = {}
     for period in (*split.origins, *split.validation):
         made[period] = make_origin(
-            data, period, config.pooling, config.ranker.popularity_half_lives_days
-        )
+            data, period, config.pooling, config.ranker.popularity_half_lives_days,
+            config.ranker.popularity_floor, config.ranker.ahead,
+        )  # fmt: skip
         on_progress("examples", len(made), len(split.origins) + len(split.validation))
-    return train_ranker(
-        [made[period] for period in split.origins],
+    origins, half_lives = [made[period] for period in split.origins], config.pooling.half_lives_days
+    ranker, qualities = config.ranker, dict[int, float]()
+    if ranker.epochs == 0:
+        epochs, qualities = choose_epochs(
+            origins, text_NB, data.item_ids, half_lives, ranker, on_progress
+        )
+        ranker = replace(ranker, epochs=epochs)
+    fitted = train_ranker(
+        origins,
         text_NB,
-        config.pooling.half_lives_days,
-        config.ranker,
+        data.item_ids,
+        half_lives,
+        ranker,
         on_progress,
         validation=[made[period] for period in split.validation],
         learned=Learned(tower=parent.tower, ranker=parent.ranker) if parent else None,
         checkpoints=checkpoints,
     )
+    tried = {"ranker quality by epochs": [(float(n), q) for n, q in qualities.items()]}
+    return replace(fitted, curves=fitted.curves | (tried if qualities else {}))
 
 
 @contextmanager

@@ -10,7 +10,10 @@ from tests.planted import WordEncoder, planted_events
 
 POOLING = PoolingConfig()
 WINDOWS = (7.0, 28.0)
-SMALL = RankerConfig(width=8, epochs=6, origins=4, popularity_half_lives_days=WINDOWS)
+SMALL = RankerConfig(
+    width=8, epochs=6, origins=4, popularity_half_lives_days=WINDOWS, query_hidden=8,
+    popularity_hidden=4, query_dropout=0.1, history_dropout=0.1, matrix_rate=5e-3,
+)  # fmt: skip
 
 
 def planted(**kwargs):
@@ -24,6 +27,10 @@ def origins_of(data, count, last=None):
 
 
 def served_scores(data, items_ND, ranker, period):
+    return served_parts(data, items_ND, ranker, period).score_UN
+
+
+def served_parts(data, items_ND, ranker, period):
     now = period_start(data.granularity, period)
     past = data.before(now)
     states = pool_rank_states(
@@ -31,4 +38,4 @@ def served_scores(data, items_ND, ranker, period):
         data.user_count, POOLING,
     )  # fmt: skip
     stats = popularity_shares(past.item_ix_E, past.time_E, now, data.item_count, WINDOWS)
-    return score_items(states, stats, items_ND, ranker, now).score_UN
+    return score_items(states, stats, items_ND, ranker, now)

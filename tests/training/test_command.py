@@ -149,12 +149,14 @@ def test_going_on_from_the_live_model_moves_no_vector_and_knows_what_is_new(foll
     assert second.space_id == first.space_id
     assert second.model_version != first.model_version
     assert store.models.live(TENANT).model_version == second.model_version
-    texts = load_backbone().encode(sorted(set(planted_events(users=16)["text"])))
-    old, now = (model.tower.item_vectors(texts) for model in (first, second))
+    of_text = dict(planted_events(users=16).select("text", "item_id").unique().iter_rows())
+    texts = load_backbone().encode(sorted(of_text))
+    items = [of_text[text] for text in sorted(of_text)]
+    old, now = (model.tower.item_vectors(texts, items) for model in (first, second))
     assert old.tobytes() == now.tobytes()
     assert second.card.data.users == first.card.data.users - 1 + 1  # u05 asked to be erased
     assert second.card.data.items == first.card.data.items + 1
-    novelty = second.tower.item_vectors(load_backbone().encode(["tea novelty"]))
+    novelty = second.tower.item_vectors(load_backbone().encode(["tea novelty"]), ["novelty"])
     np.testing.assert_allclose(np.linalg.norm(novelty), 1.0, atol=1e-5)
     assert not np.array_equal(first.ranker.query_HDD, second.ranker.query_HDD)
 

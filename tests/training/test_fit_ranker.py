@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from services.core.errors import InvalidArgument
+from services.training.batches import make_batch
 from services.training.checkpoints import Checkpoints
 from services.training.examples import make_origin
 from services.training.fit_ranker import Learned, train_ranker
-from services.training.ranker import RankerConfig, RankerModule, loss_of, make_batch
+from services.training.loss import loss_of
+from services.training.ranker import RankerConfig, RankerModule
 from tests.training.origins import POOLING, SMALL, WINDOWS, origins_of, planted, served_scores
 
 
@@ -19,9 +21,12 @@ def test_a_tiny_model_overfits_eight_users():
         weight_decay=0.0,
     )  # fmt: skip
     origin = origins_of(data, 1)
-    fitted = train_ranker(origin, text, POOLING.half_lives_days, config)
+    fitted = train_ranker(origin, text, data.item_ids, POOLING.half_lives_days, config)
     scores = served_scores(
-        data, fitted.tower.item_vectors(text), fitted.ranker, int(data.period_E.max())
+        data,
+        fitted.tower.item_vectors(text, data.item_ids),
+        fitted.ranker,
+        int(data.period_E.max()),
     )
     top = np.argsort(-scores, axis=1, kind="stable")
     hits = truths = 0
@@ -39,10 +44,13 @@ def test_it_beats_popularity_on_planted_topics():
     fitted = train_ranker(
         origins_of(data.where(data.period_E < last), 4, last - 1),
         text,
+        data.item_ids,
         POOLING.half_lives_days,
         SMALL,
     )
-    scores = served_scores(data, fitted.tower.item_vectors(text), fitted.ranker, last)
+    scores = served_scores(
+        data, fitted.tower.item_vectors(text, data.item_ids), fitted.ranker, last
+    )
     past = data.where(data.period_E < last)
     popular = np.bincount(past.item_ix_E, minlength=data.item_count)
     truth = np.zeros(scores.shape, bool)
@@ -61,7 +69,8 @@ def test_it_beats_popularity_on_planted_topics():
 def test_training_again_gives_the_same_model():
     data, text = planted(weeks=8)
     first, again = (
-        train_ranker(origins_of(data, 2), text, POOLING.half_lives_days, SMALL) for _ in range(2)
+        train_ranker(origins_of(data, 2), text, data.item_ids, POOLING.half_lives_days, SMALL)
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first.tower.projection_BD, again.tower.projection_BD)
     np.testing.assert_array_equal(first.ranker.query_HDD, again.ranker.query_HDD)
@@ -87,12 +96,12 @@ def test_validation_origins_are_scored_but_not_learned_from():
     data, text = planted(weeks=8)
     *learned, held = origins_of(data, 3)
     alone, watched = (
-        train_ranker(learned, text, POOLING.half_lives_days, SMALL, validation=part)
+        train_ranker(learned, text, data.item_ids, POOLING.half_lives_days, SMALL, validation=part)
         for part in ((), (held,))
     )
     assert_same(alone, watched)
     assert "ranker validation" not in alone.curves
-    module = RankerModule(SMALL, POOLING.half_lives_days, watched.tower)
+    module = RankerModule(SMALL, POOLING.half_lives_days, watched.tower, data.item_ids).eval()
     module.load(watched.tower, watched.ranker)
     everyone = make_batch(held, np.flatnonzero(np.diff(held.truth_ptr)), SMALL.user_power)
     with torch.no_grad():
@@ -111,7 +120,7 @@ def test_a_training_taken_up_again_ends_bit_for_bit_as_an_uninterrupted_one(tmp_
 
     def train(checkpoints=None, on_progress=lambda stage, done, total: None):
         return train_ranker(
-            origins, text, POOLING.half_lives_days, SMALL, on_progress,
+            origins, text, data.item_ids, POOLING.half_lives_days, SMALL, on_progress,
             validation=(held,), checkpoints=checkpoints,
         )  # fmt: skip
 
@@ -137,12 +146,12 @@ def test_a_training_taken_up_again_ends_bit_for_bit_as_an_uninterrupted_one(tmp_
 
 def test_going_on_from_learned_weights_leaves_the_tower_as_it_is():
     data, text = planted(weeks=10)
-    first = train_ranker(origins_of(data, 3, last=int(data.period_E.max()) - 3), text,
+    first = train_ranker(origins_of(data, 3, last=int(data.period_E.max()) - 3), text, data.item_ids,
                          POOLING.half_lives_days, SMALL)  # fmt: skip
     learned = Learned(tower=first.tower, ranker=first.ranker)
     config = replace(SMALL, epochs=2, matrix_rate=1e-3, scalar_rate=1e-3)
     again = train_ranker(
-        origins_of(data, 3), text, POOLING.half_lives_days, config, learned=learned
+        origins_of(data, 3), text, data.item_ids, POOLING.half_lives_days, config, learned=learned
     )
     assert again.tower is first.tower
     assert not np.array_equal(again.ranker.query_HDD, first.ranker.query_HDD)
@@ -154,4 +163,4 @@ def test_origins_without_any_truth_say_what_to_do():
     data, text = planted(weeks=4)
     nothing = [make_origin(data, int(data.period_E.max()) + 3, POOLING, WINDOWS)]
     with pytest.raises(InvalidArgument, match="import more"):
-        train_ranker(nothing, text, POOLING.half_lives_days, SMALL)
+        train_ranker(nothing, text, data.item_ids, POOLING.half_lives_days, SMALL)

@@ -1,14 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from services.training.batches import make_batch
 from services.training.examples import make_origin, rows_between
-from services.training.ranker import RankerModule, make_batch, start_tower
-from tests.training.origins import POOLING, SMALL, WINDOWS, planted, served_scores
+from services.training.ranker import RankerModule
+from services.training.start import start_tower, with_known_items
+from tests.training.origins import POOLING, SMALL, WINDOWS, planted, served_parts, served_scores
+
+
+def start(data, text):
+    origin = make_origin(data, int(data.period_E.max()), POOLING, WINDOWS)
+    return with_known_items(start_tower(text, 8), origin, data.item_ids)
 
 
 def random_module(data, text):
     torch.manual_seed(0)
-    module = RankerModule(SMALL, POOLING.half_lives_days, start_tower(text, 8))
+    module = RankerModule(SMALL, POOLING.half_lives_days, start(data, text), data.item_ids).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
@@ -20,11 +29,11 @@ def test_the_trained_formula_is_the_served_one():
     module = random_module(data, text)
     period = int(data.period_E.max())
     tower, ranker = module.export()
-    served = served_scores(data, tower.item_vectors(text), ranker, period)
+    served = served_scores(data, tower.item_vectors(text, data.item_ids), ranker, period)
     origin = make_origin(data, period, POOLING, WINDOWS)
     users = np.array([0, 3, 4, 17])
     with torch.no_grad():
-        trained = module(make_batch(origin, users), module.items(torch.from_numpy(text)))
+        trained, _ = module(make_batch(origin, users), module.items(torch.from_numpy(text)))
     np.testing.assert_allclose(trained.numpy(), served[users], atol=1e-4)
     assert np.ptp(served) > 1.0
 
@@ -32,16 +41,51 @@ def test_the_trained_formula_is_the_served_one():
 def test_a_loaded_module_scores_as_the_exported_one():
     data, text = planted()
     module = random_module(data, text)
-    loaded = RankerModule(SMALL, POOLING.half_lives_days, start_tower(text, 8))
+    loaded = RankerModule(SMALL, POOLING.half_lives_days, start(data, text), data.item_ids).eval()
     loaded.load(*module.export())
-    for name, value in module.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[name], value, msg=name)
     batch = make_batch(
         make_origin(data, int(data.period_E.max()), POOLING, WINDOWS), np.arange(data.user_count)
     )
     with torch.no_grad():
-        scores = [m(batch, m.items(torch.from_numpy(text))) for m in (module, loaded)]
+        scores = [m(batch, m.items(torch.from_numpy(text)))[0] for m in (module, loaded)]
     torch.testing.assert_close(*scores, atol=1e-4, rtol=0.0)
+
+
+def test_scores_of_some_columns_are_those_of_all():
+    data, text = planted()
+    module = random_module(data, text)
+    batch = make_batch(
+        make_origin(data, int(data.period_E.max()), POOLING, WINDOWS), np.arange(data.user_count)
+    )
+    columns = torch.arange(1, data.item_count, 3)
+    with torch.no_grad():
+        items = module.items(torch.from_numpy(text))
+        whole, some = module(batch, items), module(batch, items, columns)
+    for all_of_them, part in zip(whole, some, strict=True):
+        torch.testing.assert_close(all_of_them[:, columns], part, atol=1e-5, rtol=0.0)
+
+
+def test_an_item_that_nobody_had_yet_is_learned_from_its_text_alone():
+    data, text = planted()
+    module = random_module(data, text).train()
+    nobody = torch.zeros(data.item_count, dtype=torch.bool)
+    parts = torch.nn.functional.normalize(
+        (torch.from_numpy(text) - module.mean_V) @ module.projection_VD, dim=1
+    )
+    torch.testing.assert_close(module.items(torch.from_numpy(text), nobody), parts)
+    assert not torch.allclose(module.items(torch.from_numpy(text), ~nobody), parts)
+
+
+def test_without_interest_no_score_depends_on_a_vector():
+    data, text = planted()
+    config = replace(SMALL, has_interest=False)
+    module = RankerModule(config, POOLING.half_lives_days, start(data, text), data.item_ids)
+    module.load(*random_module(data, text).export())
+    tower, ranker = module.export()
+    period = int(data.period_E.max())
+    items = tower.item_vectors(text, data.item_ids)
+    interests = served_parts(data, items, ranker, period).interest_UN
+    np.testing.assert_array_equal(interests, np.zeros_like(interests))
 
 
 def test_an_origin_knows_nothing_of_its_own_period_but_the_truth():
