@@ -1,6 +1,7 @@
 """`driftline`: the commands of an operator and of a data scientist."""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.core.errors import CoreError
+from services.core.errors import CoreError, InvalidArgument
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
@@ -149,6 +150,14 @@ def evaluate(
     ] = Granularity.WEEK,
     origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 8,
     horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
+    every: Annotated[
+        int, typer.Option(min=1, help="Periods between origins; 3 with months makes quarters.")
+    ] = 1,
+    until: Annotated[
+        str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: all.")
+    ] = "",
+    users: Annotated[int, typer.Option(min=1, help="Users asked at an origin, at most.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
     out: Out = Path("build/eval"),
 ) -> None:
     """Train before the first origin, rank all items at each origin, and compare with every baseline."""
@@ -169,13 +178,47 @@ def evaluate(
             source,
             granularity=granularity,
             origins=origins,
-            horizons=tuple(int(part) for part in horizons.split(",")),
+            horizons=parse_horizons(horizons),
+            every=every,
+            until=parse_date(until),
+            user_limit=users,
+            seed=seed,
             out=out,
             backbone=load_backbone(load_settings().backbone),
             trainer=train_before,
             on_progress=bars.report,
         )
     console.print(f"report: {out / 'report.html'}")
+
+
+def parse_horizons(said: str) -> tuple[int, ...]:
+    """Return "1,4" as numbers.
+
+    Raises:
+        InvalidArgument: a part is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in said.split(","))
+    except ValueError:
+        raise InvalidArgument(
+            "horizons", f"{said!r} is not a list of whole numbers; write it like 1,4"
+        ) from None
+
+
+def parse_date(said: str) -> datetime | None:
+    """Return the start of a day in UTC; nothing said is None.
+
+    Raises:
+        InvalidArgument: not a date.
+    """
+    if not said:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
+    except ValueError:
+        raise InvalidArgument(
+            "until", f"{said!r} is not a date; write it like 2017-12-18"
+        ) from None
 
 
 @app.command()
