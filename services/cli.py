@@ -112,7 +112,6 @@ def train(
         typer.Option(help="Go on from the live model in its space: no vector moves, seconds."),
     ] = False,
     base: Annotated[str, typer.Option(help="Go on from this model version instead.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: DRIFTLINE_TRAIN_WORKERS.")] = 0,
 ) -> None:
     """Train item tower, ranker and forecaster on the stored events, and add the model to the registry.
 

@@ -21,11 +21,10 @@ FOR_NEW = "_for_new"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Methods:
-    """What is compared, what was chosen, and what was left out and why."""
+    """What is compared, and what was chosen."""
 
     by_name: dict[str, Method]
     chosen: dict[str, Constants]
-    left_out: dict[str, str]
     # What a reader must know of a method to judge it.
     notes: dict[str, str]
     # Ours from other models: not rivals.
@@ -38,7 +37,6 @@ class Choices:
 
     # Family and constants by method.
     chosen: dict[str, tuple[Family, Constants]]
-    window_days: float
 
 
 def choose_baselines(
@@ -63,7 +61,7 @@ def choose_baselines(
             chosen[family.name + FOR_NEW] = family, made["new"]
         on_progress("choose baselines", done, len(families) + 1)
     chosen["popularity_7d"] = POPULARITY, {"window_days": FRESH_DAYS}
-    return Choices(chosen=chosen, window_days=window)
+    return Choices(chosen=chosen)
 
 
 def build_methods(
@@ -87,18 +85,6 @@ def build_methods(
     return Methods(
         by_name=by_name,
         chosen={name: constants for name, (_, constants) in choices.chosen.items()},
-        left_out={},
         notes=notes,
         variants=tuple(variants or {}),
     )
-
-
-def make_methods(
-    data: Dataset, split: Split, model: Model, items_ND: F32, text_NV: F32, *,
-    horizons: tuple[int, ...] = (1,), variants: Mapping[str, Model] | None = None, seed: int = 0,
-    on_progress: Progress = lambda stage, done, total: None,
-) -> Methods:  # fmt: skip
-    """Choose the rivals' constants before the first origin, and build every method for the test."""
-    choices = choose_baselines(data, split, text_NV, horizons, seed=seed, on_progress=on_progress)
-    fit = data.before(split.start(split.origins[0]))
-    return build_methods(choices, fit, model, items_ND, text_NV, variants=variants)

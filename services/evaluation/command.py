@@ -278,7 +278,6 @@ def _protocol(
             for name, chosen in methods.chosen.items()
         },
         "notes": methods.notes,
-        "left_out": methods.left_out,
         "variants": list(methods.variants),
         "seed": seed,
     }

@@ -9,26 +9,24 @@ Shape suffixes: B = users of a batch, N = items, V = backbone width.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from services.core.errors import InvalidArgument
 from services.core.pooling import I64
 from services.core.ranking import Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
-from services.training.batches import Batch, make_batch
+from services.training.batches import make_batch
 from services.training.checkpoints import Checkpoints
 from services.training.examples import Origin
 from services.training.fit_state import Fit
 from services.training.loss import loss_of
 from services.training.ranker import RankerConfig, RankerModule
 from services.training.start import start_tower, with_known_items
-from services.training.team import ALONE, Team
 
 Progress = Callable[[str, int, int], None]
 Curve = list[tuple[float, float]]
@@ -71,7 +69,6 @@ def train_ranker(
     validation: Sequence[Origin] = (),
     learned: Learned | None = None,
     checkpoints: Checkpoints | None = None,
-    team: Team = ALONE,
 ) -> FittedRanker:
     """Maximise the likelihood of what users did next; every origin once an epoch, users shuffled.
 
@@ -85,14 +82,13 @@ def train_ranker(
         validation: origins that are not learned from; their loss after each epoch is kept.
         learned: go on from these weights, tower frozen; unset means from the start.
         checkpoints: where states are kept and taken up; unset means nowhere.
-        team: the workers to share the steps with.
 
     Raises:
         InvalidArgument: no user did anything in any of the origins' periods.
     """
     torch.manual_seed(config.seed)
     steps = plan(origins, config)
-    text = torch.from_numpy(text_NV).to(team.device)
+    text = torch.from_numpy(text_NV)
     if learned is not None:
         tower = learned.tower
     else:
@@ -102,34 +98,28 @@ def train_ranker(
     module = RankerModule(config, half_lives_days, tower, item_ids)
     if learned is not None:
         module.load(learned.tower, learned.ranker)
-        freeze_tower(module, text.cpu())
-    fit = Fit.start(module.to(team.device), len(steps))
+        freeze_tower(module, text)
+    fit = Fit.start(module, len(steps))
     if checkpoints is not None:
         fit.take_up(checkpoints.read(STATE))
-    together = team.wrap(_Loss(module))
     per_epoch, kept = len(steps) // config.epochs, time.monotonic()
     for step in range(fit.done, len(steps)):
         origin, users_B = origins[steps[step][0]], steps[step][1]
-        torch.manual_seed((config.seed * _MAX_STEPS + step) * team.size + team.rank)
-        mine_B, share = _mine(origin, users_B, config, team)
-        batch = moved(make_batch(origin, mine_B, config.user_power), team.device)
-        loss = together(batch, text) * share
+        torch.manual_seed(config.seed * _MAX_STEPS + step)
+        loss = loss_of(module, make_batch(origin, users_B, config.user_power), text)
         fit.optimizer.zero_grad()
-        # Workers' gradients are averaged: times their number, they add up.
-        (loss * team.size).backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         fit.optimizer.step()
         fit.schedule.step()
-        fit.losses.append(float(team.total(loss.detach())))
-        if fit.done % per_epoch == 0:
-            if validation:
-                fit.validation.append(validation_loss(module, validation, text, config))
-            team.ended_epoch({"loss": float(np.mean(fit.losses[-per_epoch:]))})
+        fit.losses.append(float(loss.detach()))
+        if validation and fit.done % per_epoch == 0:
+            fit.validation.append(validation_loss(module, validation, text, config))
         is_due = time.monotonic() - kept >= checkpoints.every_s if checkpoints else False
-        if checkpoints and team.rank == 0 and (is_due or fit.done == len(steps)):
+        if checkpoints and (is_due or fit.done == len(steps)):
             checkpoints.write(STATE, fit.state())
             kept = time.monotonic()
         on_progress("train ranker", fit.done, len(steps))
-    return _fitted(module.cpu(), fit, per_epoch, learned)
+    return _fitted(module, fit, per_epoch, learned)
 
 
 def plan(origins: Sequence[Origin], config: RankerConfig) -> Steps:
@@ -156,7 +146,7 @@ def validation_loss(
             active = np.flatnonzero(np.diff(origin.truth_ptr))
             for start in range(0, len(active), config.batch_users):
                 users_B = active[start : start + config.batch_users]
-                batch = moved(make_batch(origin, users_B, config.user_power), text_NV.device)
+                batch = make_batch(origin, users_B, config.user_power)
                 part = _weight(origin, users_B, config)
                 total += float(loss_of(module, batch, text_NV)) * part
                 weight += part
@@ -170,28 +160,6 @@ def freeze_tower(module: RankerModule, text_NV: Tensor) -> None:
     reached = torch.autograd.grad(module.items(text_NV).sum(), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, reached, strict=True):
         parameter.requires_grad_(gradient is None)
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on a device."""
-
-    def move(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to(device)
-        return tuple(map(move, value)) if isinstance(value, tuple) else value
-
-    return replace(batch, **{f.name: move(getattr(batch, f.name)) for f in fields(batch)})
-
-
-class _Loss(nn.Module):
-    """The loss as a module, so that what wraps it sees one forward pass a step."""
-
-    def __init__(self, ranker: RankerModule) -> None:
-        super().__init__()
-        self.ranker = ranker
-
-    def forward(self, batch: Batch, text_NV: Tensor) -> Tensor:
-        return loss_of(self.ranker, batch, text_NV)
 
 
 def _fitted(
@@ -224,17 +192,6 @@ def _epoch(origins: Sequence[Origin], config: RankerConfig, rng: np.random.Gener
             for start in range(0, len(active), config.batch_users)
         ]
     return [steps[i] for i in rng.permutation(len(steps))]
-
-
-def _mine(origin: Origin, users_B: I64, config: RankerConfig, team: Team) -> tuple[I64, float]:
-    """Return a worker's users of a step, and their share of the step's weight."""
-    if team.size == 1:
-        return users_B, 1.0
-    mine_B = users_B[team.rank :: team.size]
-    if not len(mine_B):
-        # Fewer users than workers: one more learns nothing, but takes part in the averaging.
-        return users_B[:1], 0.0
-    return mine_B, _weight(origin, mine_B, config) / _weight(origin, users_B, config)
 
 
 def _weight(origin: Origin, users_B: I64, config: RankerConfig) -> float:
