@@ -16,24 +16,6 @@ from services.core.records import F32
 RESAMPLES_AT_ONCE = 100
 
 
-def rank_metrics(hit_UK: NDArray[np.bool_], truth_count_U: I64) -> tuple[F64, F64]:
-    """Return each user's Recall@K and NDCG@K.
-
-    Args:
-        hit_UK: whether the item at each position, best first, is among the user's truths.
-        truth_count_U: truths of each user, at least 1.
-
-    Returns:
-        recall_U: hits / min(K, truths).
-        ndcg_U: sum of 1 / log2(position + 1) over hits, over its best possible sum.
-    """
-    positions = hit_UK.shape[1]
-    gain_K = 1.0 / np.log2(np.arange(2, positions + 2))
-    best_U = np.cumsum(gain_K)[np.minimum(truth_count_U, positions) - 1]
-    recall_U = hit_UK.sum(axis=1) / np.minimum(truth_count_U, positions)
-    return recall_U, (hit_UK * gain_K).sum(axis=1) / best_U
-
-
 # Of rank_figures, in order; each is named with its position: recall_at_10.
 RANK_FIGURES = ("recall", "precision", "f1", "ndcg", "hit_rate", "mrr")
 

@@ -126,16 +126,22 @@ def popularity_shares(
 
     Ageing all events alike cancels out of a share.
     """
-    first_time_N = np.full(item_count, np.inf)
-    np.minimum.at(first_time_N, item_ix_E, time_E)
     columns = []
     for half_life in half_lives_days:
         decay_E = np.exp2(-(now - time_E) / (half_life * DAY_S))
         pop_N = np.bincount(item_ix_E, weights=decay_E, minlength=item_count)
         columns.append(pop_N / max(pop_N.sum(), 1e-300))
     return ItemStats(
-        share_NW=np.stack(columns, axis=1).astype(np.float32), first_time_N=first_time_N
+        share_NW=np.stack(columns, axis=1).astype(np.float32),
+        first_time_N=first_times(item_ix_E, time_E, item_count),
     )
+
+
+def first_times(item_ix_E: I64, time_E: F64, item_count: int) -> F64:
+    """Return each item's first event, seconds since 1970; inf where there is none."""
+    first_time_N = np.full(item_count, np.inf)
+    np.minimum.at(first_time_N, item_ix_E, time_E)
+    return first_time_N
 
 
 def query_vectors(states: RankStates, ranker: Ranker, now: float) -> F32:
@@ -254,7 +260,7 @@ def _popularity(
 ) -> F32:
     features_NF = item_features(stats, ranker.popularity_floor, now)
     hidden_NK = np.tanh(features_NF @ ranker.popularity_in_FK + ranker.popularity_hidden_K)
-    log_share_NW = np.log(stats.share_NW + ranker.popularity_floor)
+    log_share_NW = LOG_SCALE * features_NF[:, :-1] - LOG_SHARE_SHIFT
     alike_N = log_share_NW @ ranker.popularity_weight_W + hidden_NK @ ranker.popularity_out_K
     ends = [0, -1]
     user_U4 = np.concatenate(

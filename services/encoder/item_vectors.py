@@ -26,7 +26,8 @@ from services.core.schema import (
     UPDATED_TIME,
 )
 from services.core.tower import ItemTower
-from services.encoder.stores import EncoderStores, TextEncoder
+from services.encoder.stores import EncoderStores
+from services.store.ports import TextEncoder
 
 # Texts encoded and stored at once; what a cancelled call has stored, its retry does not do again.
 TEXTS_A_CHUNK = 1024

@@ -18,9 +18,9 @@ from services.encoder.catalogue import (
     stats_at,
 )
 from services.encoder.item_vectors import encode_missing, load_versions
-from services.encoder.stores import EncoderStores, TextEncoder
+from services.encoder.stores import EncoderStores
 from services.store.frames import rows_frame
-from services.store.ports import Catalogue
+from services.store.ports import Catalogue, TextEncoder
 
 # Popularity older than this is computed anew by the next refresh.
 STATS_MAX_AGE = timedelta(minutes=5)

@@ -3,21 +3,11 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from services.core.records import F32
 from services.core.tower import BackboneSpec
 from services.store.live_models import LiveModels
-from services.store.ports import CatalogueStore, EventTables, FeatureWriter
+from services.store.ports import CatalogueStore, EventTables, FeatureWriter, TextEncoder
 from services.store.text_vectors import TextVectors
-
-
-class TextEncoder(Protocol):
-    """Turns texts into unit vectors; store.backbone.Backbone is one."""
-
-    def encode(self, texts: list[str]) -> F32:
-        """Return one row a text."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from services.core.dataset import Dataset
 from services.core.model import Model
+from services.core.progress import Progress
 from services.core.records import F32
 from services.evaluation import scorers
 from services.evaluation.factors import EASE_ITEMS
 from services.evaluation.protocol import Split
-from services.evaluation.recommendation import OURS, Progress
+from services.evaluation.recommendation import OURS
 from services.evaluation.rivals import POPULARITY, rivals
 from services.evaluation.scorers import Method
 from services.evaluation.tuning import Chooser, Constants, Family

@@ -15,38 +15,24 @@ from services.core.dataset import Dataset, dataset_from_frame, instant
 from services.core.errors import InvalidArgument
 from services.core.model import Model
 from services.core.pooling import PoolingConfig
+from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
-from services.core.tower import BackboneSpec
+from services.core.top import top_rows
 from services.evaluation.baselines import Methods, build_methods, choose_baselines
 from services.evaluation.forecast import forecast_report
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
 from services.evaluation.protocol import Split, make_split
-from services.evaluation.recommendation import OURS, Progress, rank_all
+from services.evaluation.recommendation import OURS, rank_all
 from services.evaluation.scorers import driftline
 from services.evaluation.summary import by_origin, origins_lost, summarise
-from services.evaluation.top import top_rows
+from services.store.ports import TextEncoder
 
 # Users of predictions.parquet, the first ids in order.
 PREDICTED_USERS = 1000
 # Users asked at an origin, at most.
 USER_LIMIT = 5000
-
-
-class Encoder(Protocol):
-    """What evaluation asks of a backbone."""
-
-    @property
-    def spec(self) -> BackboneSpec:
-        """Its identity."""
-        ...
-
-    def encode(
-        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
-    ) -> F32:
-        """Return one unit-norm row per text."""
-        ...
 
 
 class Trainer(Protocol):
@@ -55,7 +41,7 @@ class Trainer(Protocol):
     def __call__(
         self,
         events: pl.DataFrame,
-        backbone: Encoder,
+        backbone: TextEncoder,
         *,
         granularity: Granularity,
         until: datetime,
@@ -68,7 +54,7 @@ class Trainer(Protocol):
 class EncodedTexts:
     """A backbone that remembers: a text is encoded once for training and evaluation together."""
 
-    def __init__(self, backbone: Encoder) -> None:
+    def __init__(self, backbone: TextEncoder) -> None:
         self.spec = backbone.spec
         self.seconds = 0.0
         self._backbone = backbone
@@ -101,7 +87,7 @@ def run_evaluate(
     origins: int,
     horizons: tuple[int, ...],
     out: Path,
-    backbone: Encoder,
+    backbone: TextEncoder,
     trainer: Trainer,
     model: Model | None = None,
     variants: Mapping[str, Model] | None = None,

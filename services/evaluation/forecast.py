@@ -3,7 +3,6 @@
 Shape suffixes: U = users, D = width, S = (user, origin) samples.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -13,11 +12,11 @@ from services.core.forecasters import ForecastBatch, Forecaster, forecaster_of
 from services.core.metrics import bootstrap_ratio, forecast_errors
 from services.core.model import Model
 from services.core.pooling import F64, I64, pool_periods
+from services.core.progress import Progress
 from services.core.records import F32
 from services.core.trajectories import TrajectoryBatch, grid
 from services.evaluation.protocol import Split
 
-Progress = Callable[[str, int, int], None]
 # Periods of the past that a forecaster gets.
 HISTORY = 156
 

@@ -26,6 +26,7 @@ from services.core.dataset import Dataset, instant, period_start
 from services.core.errors import InvalidArgument
 from services.core.periods import period_at
 from services.core.pooling import DAY_S, F64, I64
+from services.core.ranking import first_times
 from services.core.schema import Granularity
 from services.evaluation.matrices import incidence
 
@@ -177,9 +178,7 @@ def view_at(
 
 def first_seen(data: Dataset) -> F64:
     """Return each item's first event, seconds since 1970; inf where there is none."""
-    seen_N = np.full(data.item_count, np.inf)
-    np.minimum.at(seen_N, data.item_ix_E, data.time_E)
-    return seen_N
+    return first_times(data.item_ix_E, data.time_E, data.item_count)
 
 
 def _activity(past: Dataset) -> tuple[I64, I64]:

@@ -4,7 +4,7 @@ Shape suffixes: B = users of a chunk, N = items, K = positions, S = (user, origi
 F = figures, W = head of the ranking, R = users of a chunk that a slice asks about.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,9 @@ from scipy import sparse
 from services.core.dataset import Dataset
 from services.core.metrics import RANK_FIGURES, rank_figures, self_information
 from services.core.pooling import F64, I64
+from services.core.progress import Progress
 from services.core.records import F32
+from services.core.top import contains, top_among, top_rows, top_without
 from services.evaluation.protocol import (
     ACTIVITY,
     GAPS,
@@ -26,7 +28,6 @@ from services.evaluation.protocol import (
     view_at,
 )
 from services.evaluation.scorers import Method, Scorer
-from services.evaluation.top import contains, top_among, top_rows, top_without
 
 POSITIONS = (10, 50)
 # Per-user figures, as columns.
@@ -37,7 +38,6 @@ HEAD = 160
 CHUNK_SCORES = 16_000_000
 OURS = "driftline"
 
-Progress = Callable[[str, int, int], None]
 Part = tuple[str, int]
 
 

@@ -6,7 +6,7 @@ is named with what to do; the other files of the call are imported all the same.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from services.core.cleaning import (
 from services.core.errors import InvalidArgument
 from services.core.instants import TIME, instants
 from services.core.item_cleaning import clean_items
+from services.core.progress import Progress
 from services.core.schema import (
     CATEGORIES,
     DEFAULT_TENANT,
@@ -51,7 +52,6 @@ from services.store.tables import DeltaTables
 WRITER = "import"
 # Items that say no time have always been so.
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from services.core.progress import Progress
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
 from services.pipeline.erasure import erase_requested
@@ -21,7 +22,6 @@ from services.pipeline.preprocess import PreprocessSummary, preprocess
 from services.runtime.settings import Settings
 from services.store.ports import EventTables, FeatureWriter, ModelRegistry
 
-Progress = Callable[[str, int, int], None]
 Answer = TypeVar("Answer")
 
 # Buckets in flight at once; the replicas' queues do the rest.

@@ -20,8 +20,8 @@ from services.core.card import ModelCard, card_from_json, card_to_json, evaluate
 from services.core.errors import InvalidArgument, NotReady
 from services.core.model import Model
 from services.store.files import replacing
+from services.store.model_files import MANIFEST, read_blob, read_manifest
 
-MANIFEST = "model.json"
 CARD_FILE, README_FILE, CURVES_FILE = "card.json", "README.md", "curves.json"
 # How often to look again at files that are being replaced, and how long to wait before it.
 LOOKS, WAIT_S = 5, 0.05
@@ -68,7 +68,7 @@ def attach_metrics(folder: Path, report: dict[str, Any]) -> ModelCard:
         NotReady: there is no model folder there, or it has no card.
         InvalidArgument: the report is about another model, or the card was altered.
     """
-    version = _manifest(folder)["model_version"]
+    version = read_manifest(folder)["model_version"]
     named = report.get("model", {}).get("model_version", version)
     if named != version:
         raise InvalidArgument("report", f"is about model {named}, the folder holds {version}")
@@ -82,7 +82,7 @@ def attach_metrics(folder: Path, report: dict[str, Any]) -> ModelCard:
 
 def replace_card(folder: Path, card: ModelCard) -> None:
     """Put another card in the place of a model's own. Raises NotReady as load_card."""
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     files = _of_card(card, manifest["model_version"], manifest["space_id"])
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     for name, content in files.items():
@@ -108,23 +108,8 @@ def _of_card(card: ModelCard, version: str, space_id: str) -> dict[str, bytes]:
 
 
 def _read(folder: Path, name: str) -> bytes | None:
-    expected = _manifest(folder)["files"].get(name)
-    if expected is None:
-        return None
-    content = (folder / name).read_bytes() if (folder / name).exists() else b""
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise InvalidArgument(
-            "model", f"{folder / name} is not the file that was saved; copy the folder again"
-        )
-    return content
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
-        raise NotReady("model", f"{folder} holds no {MANIFEST}; run `driftline train`") from None
-    return manifest
+    manifest = read_manifest(folder)
+    return read_blob(folder, manifest, name) if name in manifest["files"] else None
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from services.core.errors import InvalidArgument, NotReady
+from services.core.errors import InvalidArgument
 from services.core.model import ForecasterSpec, Model
 from services.core.pooling import PoolingConfig
 from services.core.ranking import Ranker
 from services.core.records import F32, ModelInfo
 from services.core.schema import Granularity
 from services.core.tower import BackboneSpec, ItemTower, space_id_of
-from services.store.model_card import MANIFEST, card_files, load_card, load_curves, settled
+from services.store.model_card import card_files, load_card, load_curves, settled
+from services.store.model_files import FORMAT, MANIFEST, read_blob, read_manifest
 
-FORMAT = 1
 TOWER_FILE = "item_tower.safetensors"
 KNOWN_FILE = "known_items.json"
 RANKER_FILE = "ranker.safetensors"
@@ -81,7 +81,7 @@ def load_model(folder: Path) -> Model:
         InvalidArgument: a file is missing, altered or of another format, or the files do not make
             the space that is named.
     """
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     arrays = _arrays(folder, manifest, FORECASTER_FILE)
     model = Model(
         model_version=manifest["model_version"],
@@ -111,7 +111,7 @@ def load_model(folder: Path) -> Model:
 
 def load_info(folder: Path, stage: str = "") -> ModelInfo:
     """Read the registry's row of a model folder; its other files are not read."""
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     return ModelInfo(
         model_version=manifest["model_version"],
         space_id=manifest["space_id"],
@@ -125,12 +125,12 @@ def load_info(folder: Path, stage: str = "") -> ModelInfo:
 
 def load_ranker(folder: Path) -> Ranker:
     """Read the ranker alone, checked. Raises as load_model."""
-    return _ranker(folder, _manifest(folder))
+    return _ranker(folder, read_manifest(folder))
 
 
 def load_tower(folder: Path) -> ItemTower:
     """Read the item tower alone, checked. Raises as load_model."""
-    return _tower(folder, _manifest(folder))
+    return _tower(folder, read_manifest(folder))
 
 
 def check_model_folder(folder: Path) -> None:
@@ -143,9 +143,9 @@ _NOT_CONTENT = ("model_version", "trained_time", "metrics", "files")
 
 
 def _check(folder: Path) -> None:
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     for name in manifest["files"]:
-        _blob(folder, manifest, name)
+        read_blob(folder, manifest, name)
 
 
 def _pack(model: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -206,7 +206,7 @@ def _ranker(folder: Path, manifest: dict[str, Any]) -> Ranker:
 
 
 def _tower(folder: Path, manifest: dict[str, Any]) -> ItemTower:
-    known_ids = tuple(json.loads(_blob(folder, manifest, KNOWN_FILE)))
+    known_ids = tuple(json.loads(read_blob(folder, manifest, KNOWN_FILE)))
     return ItemTower(**_arrays(folder, manifest, TOWER_FILE), known_ids=known_ids)
 
 
@@ -219,33 +219,5 @@ def _under(arrays: dict[str, F32], granularity: str) -> dict[str, F32]:
     return {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
-        raise NotReady("model", f"{folder} holds no {MANIFEST}; run `driftline train`") from None
-    except ValueError:
-        raise InvalidArgument(
-            "model", f"{folder / MANIFEST} is not JSON; copy the folder again"
-        ) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InvalidArgument("model", f"{folder} is of another format than {FORMAT}; train again")
-    return manifest
-
-
-def _blob(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
-    try:
-        blob = (folder / name).read_bytes()
-    except FileNotFoundError:
-        raise InvalidArgument(
-            "model", f"{folder / name} is missing; copy the folder again"
-        ) from None
-    if hashlib.sha256(blob).hexdigest() != manifest["files"].get(name):
-        raise InvalidArgument(
-            "model", f"{folder / name} is not the file that was saved; copy the folder again"
-        )
-    return blob
-
-
 def _arrays(folder: Path, manifest: dict[str, Any], name: str) -> dict[str, F32]:
-    return dict(load(_blob(folder, manifest, name)))
+    return dict(load(read_blob(folder, manifest, name)))

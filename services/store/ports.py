@@ -4,6 +4,7 @@ Every method takes the tenant, so that no key, path or query can forget it. A fr
 whose columns are named in `core/schema.py`. Shape suffixes: N = items, D = width, W = popularity windows.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import Granularity
+from services.core.tower import BackboneSpec
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
     import polars as pl
@@ -257,6 +259,21 @@ class EventTables(Protocol):
             user_ids: whom.
             before: only rows ingested up to this instant; None means all.
         """
+        ...
+
+
+class TextEncoder(Protocol):
+    """Turns texts into vectors; store.backbone.Backbone is one."""
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """Its identity."""
+        ...
+
+    def encode(
+        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
+    ) -> F32:
+        """Return one unit-norm row per text."""
         ...
 
 

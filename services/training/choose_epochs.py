@@ -6,21 +6,21 @@ constant fits both, and the data say which it is.
 Shape suffixes: U = users, B = users of a batch, N = items, V = backbone width, K = positions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from services.core.metrics import rank_metrics
-from services.core.pooling import F64, I64
+from services.core.metrics import rank_figures
+from services.core.pooling import F64
+from services.core.progress import Progress
 from services.core.records import F32
+from services.core.top import top_rows
 from services.training.batches import make_batch
 from services.training.examples import Origin
 from services.training.fit_ranker import FittedRanker, train_ranker
 from services.training.ranker import RankerConfig, RankerModule
-
-Progress = Callable[[str, int, int], None]
 
 # Newest origins that judge, at most, and users of each.
 _JUDGES = 4
@@ -104,9 +104,7 @@ def ranking_quality(
 
 def _ndcg(score_BN: F32, truth_BN: np.ndarray) -> F64:
     asked = np.flatnonzero(truth_BN.any(axis=1))
-    positions = min(_POSITIONS, score_BN.shape[1])
-    top_BK: I64 = np.argpartition(-score_BN[asked], positions - 1, axis=1)[:, :positions]
-    order = np.argsort(-np.take_along_axis(score_BN[asked], top_BK, axis=1), axis=1, kind="stable")
-    top_BK = np.take_along_axis(top_BK, order, axis=1)
+    top_BK = top_rows(score_BN[asked], _POSITIONS)
     hit_BK = np.take_along_axis(truth_BN[asked], top_BK, axis=1)
-    return rank_metrics(hit_BK, truth_BN[asked].sum(axis=1))[1]
+    figures = rank_figures(hit_BK, truth_BN[asked].sum(axis=1), (_POSITIONS,))
+    return figures[f"ndcg_at_{_POSITIONS}"]

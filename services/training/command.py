@@ -11,6 +11,7 @@ from services.core.card import CardErasures
 from services.core.errors import InvalidArgument
 from services.core.items import encoder_text
 from services.core.model import Model
+from services.core.progress import Progress
 from services.core.records import ModelInfo
 from services.core.schema import (
     DEFAULT_TENANT,
@@ -32,7 +33,7 @@ from services.store.text_vectors import TextVectors
 from services.training.checkpoints import forget, work_folder
 from services.training.incremental import continued
 from services.training.texts import KeptTexts
-from services.training.train import Progress, TrainConfig, train
+from services.training.train import TrainConfig, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,10 @@ from datetime import datetime
 import polars as pl
 
 from services.core.model import Model
+from services.core.progress import Progress
 from services.core.schema import Granularity
-from services.training.texts import TextEncoder
-from services.training.train import Progress, TrainConfig, train
+from services.store.ports import TextEncoder
+from services.training.train import TrainConfig, train
 
 
 def train_before(

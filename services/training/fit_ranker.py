@@ -8,7 +8,7 @@ Shape suffixes: B = users of a batch, N = items, V = backbone width.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from services.core.errors import InvalidArgument
 from services.core.pooling import I64
+from services.core.progress import Progress
 from services.core.ranking import Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
@@ -28,7 +29,6 @@ from services.training.loss import loss_of
 from services.training.ranker import RankerConfig, RankerModule
 from services.training.start import start_tower, with_known_items
 
-Progress = Callable[[str, int, int], None]
 Curve = list[tuple[float, float]]
 # (row of the origin, users), in the order they are learned from.
 Steps = list[tuple[int, I64]]
@@ -44,6 +44,7 @@ class FittedRanker:
 
     tower: ItemTower
     ranker: Ranker
+    epochs: int
     first_loss: float
     last_loss: float
     # "ranker": mean training loss of each epoch; "ranker validation": after it.
@@ -172,6 +173,7 @@ def _fitted(
         # The very arrays: a logarithm and back could move a bit of a space.
         tower=learned.tower if learned else tower,
         ranker=ranker,
+        epochs=len(epochs),
         first_loss=epochs[0],
         last_loss=epochs[-1],
         curves={

@@ -6,7 +6,6 @@ Split by time: constants and the GRU learn from targets before the validation bl
 Shape suffixes: U = users, T = periods, D = width, H = horizons, S = (user, origin) samples.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,10 +26,9 @@ from services.core.gru import GruConfig, GruForecaster, GruModel, gaps, tensors
 from services.core.metrics import bootstrap_mean
 from services.core.model import ForecasterSpec
 from services.core.pooling import F64, I64
+from services.core.progress import Progress
 from services.core.records import F32
 from services.core.trajectories import TrajectoryBatch
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

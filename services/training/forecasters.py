@@ -1,6 +1,6 @@
 """The forecasters of every granularity: each fitted on its own, kept as it is done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,13 +12,12 @@ from services.core.dataset import Dataset
 from services.core.model import ForecasterSpec
 from services.core.periods import closed_before
 from services.core.pooling import PoolingConfig, pool_periods
+from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import Granularity
 from services.core.trajectories import TrajectoryBatch, grid
 from services.training.checkpoints import Checkpoints, State, json_of
 from services.training.forecaster import ForecasterConfig, fit_forecaster
-
-Progress = Callable[[str, int, int], None]
 
 # Columns a forecaster learns from: newest first, more would not fit and say little.
 PERIODS = {Granularity.DAY: 112, Granularity.WEEK: 156, Granularity.MONTH: 60}

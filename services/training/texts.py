@@ -7,31 +7,16 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Protocol
 
 import numpy as np
 
 from services.core.records import F32
 from services.core.tower import BackboneSpec
+from services.store.ports import TextEncoder
 from services.store.text_vectors import TextVectors
 
 # Texts that are kept at once.
 CHUNK = 4096
-
-
-class TextEncoder(Protocol):
-    """What training asks of a backbone."""
-
-    @property
-    def spec(self) -> BackboneSpec:
-        """Its identity."""
-        ...
-
-    def encode(
-        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
-    ) -> F32:
-        """Return one unit-norm row per text."""
-        ...
 
 
 class KeptTexts:

@@ -8,7 +8,7 @@ What is done is kept as it goes (checkpoints.py), and a model can be the start o
 (incremental.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,10 +24,12 @@ from services.core.errors import InvalidArgument
 from services.core.model import ForecasterSpec, Model
 from services.core.periods import Period, closed_before
 from services.core.pooling import PoolingConfig
+from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import EVENT_TIME, UPDATED_TIME, Granularity
 from services.core.tower import BackboneSpec, space_id_of
 from services.store.model_folder import version_of
+from services.store.ports import TextEncoder
 from services.training.checkpoints import Checkpoints, checkpoints_of, json_of, key_of
 from services.training.choose_epochs import choose_epochs
 from services.training.cost import Stopwatch
@@ -36,9 +38,6 @@ from services.training.fit_ranker import FittedRanker, Learned, train_ranker
 from services.training.forecaster import ForecasterConfig
 from services.training.forecasters import FittedForecasters, fit_forecasters
 from services.training.ranker import RankerConfig
-from services.training.texts import TextEncoder
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +147,10 @@ def train(
         metrics=_metrics(fitted, forecasts),
         curves=fitted.curves | forecasts.curves,
     )
-    card = _card(data, split, config, watch.cost(), until=until, parent=parent)
+    # The card says what was chosen, not that it was to be chosen.
+    ranker = replace(config.ranker, epochs=fitted.epochs)
+    used = replace(config, ranker=ranker)
+    card = _card(data, split, used, watch.cost(), until=until, parent=parent)
     return replace(model, model_version=version_of(model), card=card)
 
 

@@ -7,16 +7,23 @@ from services.core.metrics import (
     bootstrap_ratio,
     forecast_errors,
     rank_figures,
-    rank_metrics,
     resampled_means,
     self_information,
 )
 
 
+def rank_metrics(hit, count):
+    """Recall and NDCG of the whole of a ranking, plainly."""
+    gain = 1.0 / np.log2(np.arange(2, hit.shape[1] + 2))
+    best = np.cumsum(gain)[np.minimum(count, hit.shape[1]) - 1]
+    return hit.sum(axis=1) / np.minimum(count, hit.shape[1]), (hit * gain).sum(axis=1) / best
+
+
 def test_recall_and_ndcg_by_hand():
     # Three positions; hits at 1 and 3 of two truths; at 2 of five truths; none.
     hit = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], bool)
-    recall, ndcg = rank_metrics(hit, np.array([2, 5, 1]))
+    found = rank_figures(hit, np.array([2, 5, 1]), (3,))
+    recall, ndcg = found["recall_at_3"], found["ndcg_at_3"]
     gain = 1 / np.log2([2, 3, 4])
     np.testing.assert_allclose(recall, [1.0, 1 / 3, 0.0])
     np.testing.assert_allclose(
@@ -64,7 +71,8 @@ def test_differences_of_columns_are_paired():
 
 def test_a_perfect_ranking_scores_one_however_many_truths():
     hit = np.array([[True] * 10, [True] + [False] * 9])
-    recall, ndcg = rank_metrics(hit, np.array([40, 1]))
+    found = rank_figures(hit, np.array([40, 1]), (10,))
+    recall, ndcg = found["recall_at_10"], found["ndcg_at_10"]
     np.testing.assert_allclose([recall, ndcg], 1.0)
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
-from services.evaluation.top import contains, top_among, top_rows, top_without
+from services.core.top import contains, top_among, top_rows, top_without
 
 SCORES = arrays(np.float32, (3, 60), elements=st.sampled_from([0.0, 1.0, 2.0, 3.0, -np.inf]))
 FINITE = arrays(np.float32, (3, 60), elements=st.sampled_from([0.0, 1.0, 2.0, 3.0]))
