@@ -9,7 +9,7 @@ from services.core.records import F32
 from services.evaluation import scorers
 from services.evaluation.factors import EASE_ITEMS, EaseFit, ials
 from services.evaluation.neighbours import itemknn, near_items, user_knn
-from services.evaluation.scorers import TIE, Method, with_popularity, without_had
+from services.evaluation.scorers import TIE, Method, scored_once, with_popularity, without_had
 from services.evaluation.tuning import Constants, Family
 
 WINDOWS_DAYS = (28.0, 7.0, 90.0, 365.0)
@@ -23,6 +23,7 @@ CHOOSING_EASE_ITEMS = 3_000
 # Alternations of iALS.
 SWEEPS, CHOOSING_SWEEPS = 8, 4
 T = TypeVar("T")
+Grid = dict[str, tuple[float, ...]]
 
 POPULARITY = Family(
     name="popularity",
@@ -51,22 +52,23 @@ def rivals(text_NV: F32, window: float, *, is_choosing: bool) -> list[Family]:
             build=lambda fit, c: with_popularity(scorers.frequency(), window, TIE),
             grid={},
         ),
-        Family(
-            name="recency_frequency",
-            build=lambda fit, c: _finished(scorers.recency_frequency(c["half_life"]), window, c),
-            grid={"half_life": HALF_LIVES, **FINISH},
+        _finished(
+            "recency_frequency",
+            lambda fit, c: scorers.recency_frequency(c["half_life"]),
+            {"half_life": HALF_LIVES},
+            window,
+            is_choosing=is_choosing,
         ),
-        Family(
-            name="user_knn",
-            build=lambda fit, c: _finished(
-                user_knn(c["half_life"], c["own_share"], int(c["neighbours"])), window, c
-            ),
-            grid={
+        _finished(
+            "user_knn",
+            lambda fit, c: user_knn(c["half_life"], c["own_share"], int(c["neighbours"])),
+            {
                 "half_life": HALF_LIVES,
                 "own_share": (0.7, 0.3, 0.5, 0.9, 0.0),
                 "neighbours": (100, 300, 900),
-                **FINISH,
             },
+            window,
+            is_choosing=is_choosing,
         ),
         _itemknn(window, is_choosing=is_choosing),
         _ease(window, is_choosing=is_choosing),
@@ -80,10 +82,10 @@ def _itemknn(window: float, *, is_choosing: bool) -> Family:
     def build(fit: Dataset, c: Constants) -> Method:
         shrink, neighbours = c["shrink"], int(c["neighbours"])
         near_NN = fit_near(fit, shrink, neighbours) if is_choosing else None
-        return _finished(itemknn(c["half_life"], shrink, neighbours, near_NN), window, c)
+        return itemknn(c["half_life"], shrink, neighbours, near_NN)
 
     grid = {"half_life": HALF_LIVES, "shrink": (0.0, 10.0, 50.0), "neighbours": (100, 20, 400)}
-    return Family(name="itemknn", build=build, grid={**grid, **FINISH})
+    return _finished("itemknn", build, grid, window, is_choosing=is_choosing)
 
 
 def _ease(window: float, *, is_choosing: bool) -> Family:
@@ -92,25 +94,22 @@ def _ease(window: float, *, is_choosing: bool) -> Family:
     def build(fit: Dataset, c: Constants) -> Method:
         items = CHOOSING_EASE_ITEMS if is_choosing else EASE_ITEMS
         made = fit_ease(fit, c["half_life"], c["regularisation"], items)
-        return _finished(made.method(keeps_diagonal=bool(c["keeps_diagonal"])), window, c)
+        return made.method(keeps_diagonal=bool(c["keeps_diagonal"]))
 
     grid = {
         "half_life": HALF_LIVES,
         "regularisation": (200.0, 50.0, 1000.0),
         "keeps_diagonal": (1.0, 0.0),
     }
-    return Family(name="ease", build=build, grid={**grid, **FINISH})
+    return _finished("ease", build, grid, window, is_choosing=is_choosing)
 
 
 def _ials(window: float, *, is_choosing: bool) -> Family:
-    fit_ials = _last(ials)
-
     def build(fit: Dataset, c: Constants) -> Method:
-        made = fit_ials(
+        return ials(
             fit, c["half_life"], int(c["factors"]), c["regularisation"], c["alpha"],
             CHOOSING_SWEEPS if is_choosing else SWEEPS,
         )  # fmt: skip
-        return _finished(made, window, c)
 
     grid = {
         "alpha": (4.0, 1.0, 16.0),
@@ -118,12 +117,31 @@ def _ials(window: float, *, is_choosing: bool) -> Family:
         "half_life": (math.inf, 12.0),
         "factors": (32.0, 64.0),
     }
-    return Family(name="ials", build=build, grid={**grid, **FINISH})
+    return _finished("ials", build, grid, window, is_choosing=is_choosing)
 
 
-def _finished(method: Method, window: float, constants: Constants) -> Method:
-    mixed = with_popularity(method, window, constants["popularity_weight"])
-    return without_had(mixed) if constants["without_had"] else mixed
+def _finished(
+    name: str, build: Callable[[Dataset, Constants], Method], grid: Grid, window: float, *,
+    is_choosing: bool,
+) -> Family:  # fmt: skip
+    """Return the family whose scores are mixed with popularity, and hide what was had, by FINISH.
+
+    While constants are chosen these two are tried on scores that are computed once.
+    """
+
+    def bare(fit: Dataset, *values: float) -> Method:
+        method = build(fit, dict(zip(grid, values, strict=True)))
+        return scored_once(method) if is_choosing else method
+
+    last = _last(bare)
+
+    def finished(fit: Dataset, c: Constants) -> Method:
+        mixed = with_popularity(
+            last(fit, *(c[key] for key in grid)), window, c["popularity_weight"]
+        )
+        return without_had(mixed) if c["without_had"] else mixed
+
+    return Family(name=name, build=finished, grid={**grid, **FINISH})
 
 
 def _last(make: Callable[..., T]) -> Callable[..., T]:

@@ -137,6 +137,23 @@ def with_popularity(method: Method, window_days: float, weight: float) -> Method
     return prepare
 
 
+def scored_once(method: Method) -> Method:
+    """Remember a method's scores by origin and users; pasts are told apart by identity."""
+    held: dict[tuple[int, bytes], tuple[Dataset, F32]] = {}
+
+    def prepare(past: Dataset, now: float) -> Scorer:
+        def score(users_B: I64) -> F32:
+            key = (id(past), users_B.tobytes())
+            if key not in held:
+                # The past is held too: its id is then no other's.
+                held[key] = past, method(past, now)(users_B)
+            return held[key][1]
+
+        return score
+
+    return prepare
+
+
 def without_had(method: Method) -> Method:
     """Put what the user had before behind everything else: right where nobody repeats."""
 

@@ -80,3 +80,23 @@ def test_no_method_looks_at_users_it_was_not_asked_for():
         scorer = method(data, now)
         everyone = scorer(np.arange(data.user_count))
         np.testing.assert_allclose(scorer(some), everyone[some], atol=1e-5)
+
+
+def test_scores_are_computed_once_for_an_origin_and_its_users():
+    asked = []
+
+    def method(past, now):
+        def score(users_B):
+            asked.append((past, users_B.tolist()))
+            return np.full((len(users_B), 3), len(asked), np.float32)
+
+        return score
+
+    once, later = scorers.scored_once(method), PAST.before(NOW)
+    found = [
+        once(past, NOW)(np.array(users))[0, 0]
+        for past, users in ((PAST, [0, 1]), (PAST, [0, 1]), (PAST, [2]), (later, [0, 1]))
+    ]
+    assert found == [1, 1, 2, 3]
+    assert [users for _, users in asked] == [[0, 1], [2], [0, 1]]
+    assert asked[2][0] is later

@@ -1,7 +1,10 @@
 from dataclasses import replace
+from datetime import timedelta
 
 from services.training.choose_epochs import choose_epochs, ranking_quality
 from services.training.fit_ranker import train_ranker
+from services.training.train import TrainConfig, train
+from tests.planted import START, WordEncoder, planted_events
 from tests.training.origins import POOLING, SMALL, origins_of, planted
 
 
@@ -47,3 +50,15 @@ def test_quality_counts_all_items_and_new_ones():
     )
     assert 0.0 < new < 1.0
     assert 0.0 < every <= 1.0
+
+
+def test_the_card_says_which_passes_were_chosen():
+    ranker = replace(SMALL, epochs=0, epoch_choices=(1, 3), origins=8)
+    config = TrainConfig(ranker=ranker, forecast_granularities=())
+    until = START + timedelta(weeks=12)
+    model = train(planted_events(), None, WordEncoder(), config, until=until)
+    chosen = model.card.config["ranker"]["epochs"]
+    assert chosen in (1, 3)
+    assert chosen == len(model.curves["ranker"])
+    qualities = dict(model.curves["ranker quality by epochs"])
+    assert qualities[chosen] == max(qualities.values())
