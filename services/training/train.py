@@ -42,7 +42,7 @@ from services.training.ranker import RankerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Everything that can be chosen; Complete Journey takes two minutes on one core."""
+    """Everything that can be chosen; Complete Journey takes three minutes on one core."""
 
     # Of the ranker's examples.
     granularity: Granularity = Granularity.WEEK
