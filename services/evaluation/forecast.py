@@ -9,8 +9,9 @@ from dataclasses import asdict
 import numpy as np
 
 from services.core.dataset import Dataset
+from services.core.forecast_metrics import forecast_errors
 from services.core.forecasters import ForecastBatch, Forecaster, forecaster_of
-from services.core.metrics import bootstrap_ratio, forecast_errors
+from services.core.metrics import bootstrap_ratio
 from services.core.model import Model
 from services.core.pooling import F64, I64, pool_periods
 from services.core.records import F32
