@@ -123,7 +123,7 @@ def _forecasters(
         settings = config.forecaster
         if granularity is Granularity.DAY:
             # Days are many and mostly empty: no net was tried on them, and fewer users will do.
-            settings = replace(settings, nets=(), user_limit=2000)
+            settings = replace(settings, nets=(), components=0, user_limit=2000)
         spec = fit_forecaster(batch, settings, on_progress)
         if spec is not None:
             made[granularity] = spec
