@@ -31,6 +31,12 @@ class TrajectoryBatch:
             count_UT=self.count_UT[:, :columns],
         )
 
+    def users(self, rows: I64) -> "TrajectoryBatch":
+        """Return some users, in the order of `rows`."""
+        return TrajectoryBatch(
+            vec_UTD=self.vec_UTD[rows], mask_UT=self.mask_UT[rows], count_UT=self.count_UT[rows]
+        )
+
     def gap_U(self) -> I64:  # noqa: N802 - a shape suffix
         """Return periods since each user's last active one; T for a user without any."""
         periods = self.mask_UT.shape[1]

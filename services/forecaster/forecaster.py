@@ -12,7 +12,8 @@ from datetime import timedelta
 import numpy as np
 
 from services.core.errors import InvalidArgument, SpaceMismatch
-from services.core.forecasters import Auto, ForecastBatch, load_forecaster
+from services.core.forecasters import Auto, load_forecaster
+from services.core.forecasts import ForecastBatch
 from services.core.model import Model
 from services.core.periods import Period
 from services.core.pooling import I64

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from services.core.forecasters import Auto, ForecastBatch, LocalLevel
+from services.core.forecasters import Auto
+from services.core.forecasts import ForecastBatch
 from services.core.model import Model
 from services.core.periods import Period, period_at
 from services.core.pooling import I64
@@ -106,12 +107,10 @@ def state_rows(made: Made) -> pl.DataFrame:
 
 
 def _beliefs(made: Made) -> tuple[F32, F32]:
-    level = made.forecaster.members.get("local_level")
-    if not isinstance(level, LocalLevel):
+    level = made.forecaster.level
+    if level is None:
         return made.forecasts.means_UHD[:, 0], made.forecasts.scales_UHD[:, 0] ** 2
-    state = level.state(made.batch)
-    mean_UD = level.centre_D + state.mean_UD
-    return mean_UD.astype(np.float32), state.variance_UD.astype(np.float32)
+    return level.belief(level.state(made.batch))
 
 
 def _frame(view: str, made: Made, features: list[dict[str, Any]]) -> pl.DataFrame:

@@ -68,7 +68,7 @@ def fit_forecasters(
             settings = config
             if granularity is Granularity.DAY:
                 # Days are many and mostly empty: no net was tried on them, and fewer users will do.
-                settings = replace(settings, has_gru=False, user_limit=2000)
+                settings = replace(settings, nets=(), components=0, user_limit=2000)
             spec = fit_forecaster(batch, settings, on_progress)
             if spec is not None and checkpoints is not None:
                 checkpoints.write(str(granularity), _state(spec))

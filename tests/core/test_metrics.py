@@ -5,7 +5,6 @@ from services.core.metrics import (
     bootstrap_mean,
     bootstrap_means,
     bootstrap_ratio,
-    forecast_errors,
     rank_figures,
     resampled_means,
     self_information,
@@ -109,27 +108,3 @@ def test_a_ratio_of_proportional_samples_has_no_spread():
     assert bootstrap_ratio(
         3 * below, below, np.arange(50), np.random.default_rng(1)
     ) == pytest.approx((3, 3))
-
-
-def test_forecast_errors_by_hand():
-    truth = np.array([[1, 0], [0, 1]], np.float32)
-    mean = np.array([[0.5, 0], [0, 0.5]], np.float32)
-    errors = forecast_errors(
-        truth, mean, np.full((2, 2), 0.25, np.float32), np.zeros(2, np.float32)
-    )
-    assert errors.mse == pytest.approx(0.125)
-    assert errors.rmse == pytest.approx(0.125**0.5)
-    assert errors.r2 == pytest.approx(0.75)
-    assert errors.cosine == pytest.approx(1.0)
-    assert errors.nll == pytest.approx(1.0 + np.log(0.25) + 0.5 * np.log(2 * np.pi))
-    # Errors of 0 and of two standard deviations, half each.
-    assert (errors.coverage_80, errors.coverage_95) == (0.5, 0.5)
-
-
-def test_right_gaussian_forecasts_cover_what_they_say():
-    rng = np.random.default_rng(0)
-    scale = rng.uniform(0.1, 2.0, (2000, 4)).astype(np.float32)
-    truth = (rng.normal(size=(2000, 4)) * scale).astype(np.float32)
-    errors = forecast_errors(truth, np.zeros((2000, 4), np.float32), scale, np.zeros(4, np.float32))
-    assert errors.coverage_80 == pytest.approx(0.80, abs=0.02)
-    assert errors.coverage_95 == pytest.approx(0.95, abs=0.02)

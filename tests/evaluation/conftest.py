@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.core.gru import GruConfig
+from services.core.recurrent import RecurrentConfig
 from services.core.schema import Granularity
 from services.evaluation.command import run_evaluate
 from services.training.forecaster import ForecasterConfig
@@ -15,7 +15,7 @@ def small_trainer(events, backbone, *, granularity, until, on_progress):
     config = TrainConfig(
         granularity=granularity,
         ranker=RankerConfig(width=8, epochs=6, origins=4),
-        forecaster=ForecasterConfig(horizons=2, gru=GruConfig(hidden=4, epochs=1)),
+        forecaster=ForecasterConfig(horizons=2, net=RecurrentConfig(hidden=4, epochs=1)),
         forecast_granularities=(granularity,),
     )
     model = train(events, None, backbone, config, until=until, on_progress=on_progress)

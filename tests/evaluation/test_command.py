@@ -41,9 +41,12 @@ def test_the_report_has_the_agreed_keys(evaluated):
                 assert 0 < row["novelty_at_10"] < 20
                 assert row["users"] <= 40
     assert set(report["forecast"]) == {"h1", "h2"}
-    assert set(report["forecast"]["h1"]) == {
-        "driftline", "persistence", "mean", "ema", "shrunk_ema", "local_level", "gru",
+    assert set(report["forecast"]["h1"]) - {"stack"} == {
+        "driftline", "persistence", "mean", "ema", "shrunk_ema", "local_level", "gru", "lstm",
+        "arima", "ets",
     }  # fmt: skip
+    low, high = report["forecast"]["h1"]["gru"]["skill_over_ema_ci"]
+    assert low <= report["forecast"]["h1"]["gru"]["skill_over_ema"] <= high
     assert {"r2", "rmse", "mse", "cosine", "nll", "coverage_80", "coverage_95"} <= set(
         report["forecast"]["h1"]["gru"]
     )

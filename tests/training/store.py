@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from services.core.gru import GruConfig
 from services.core.items import with_content_hash
+from services.core.recurrent import RecurrentConfig
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import Settings
 from services.store.layout import Layout
@@ -26,7 +26,7 @@ from tests.planted import START, planted_events
 UNTIL = START + timedelta(weeks=12)
 CONFIG = TrainConfig(
     ranker=RankerConfig(width=8, epochs=10, origins=4),
-    forecaster=ForecasterConfig(horizons=2, gru=GruConfig(hidden=4, epochs=1)),
+    forecaster=ForecasterConfig(horizons=2, net=RecurrentConfig(hidden=4, epochs=1)),
     forecast_granularities=(Granularity.WEEK,),
     checkpoint_every_s=0.0,
 )

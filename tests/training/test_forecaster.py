@@ -1,12 +1,15 @@
 import numpy as np
 
 from services.core.forecasters import forecaster_of
-from services.core.gru import GruConfig
+from services.core.recurrent import RecurrentConfig
 from services.core.trajectories import TrajectoryBatch
-from services.training.forecaster import ForecasterConfig, fit_forecaster, fit_local_level
+from services.training.forecaster import ForecasterConfig, fit_forecaster
+from services.training.local_level import fit_local_level
 
-FAST = ForecasterConfig(horizons=2, validation=6, gru=GruConfig(hidden=8, epochs=2))
-NO_NET = ForecasterConfig(horizons=2, validation=6, has_gru=False)
+FAST = ForecasterConfig(
+    horizons=2, validation=6, components=0, net=RecurrentConfig(hidden=8, epochs=2)
+)
+NO_NET = ForecasterConfig(horizons=2, validation=6, components=0, nets=())
 
 
 def simulated(rho, level_var, noise_var, *, users=200, periods=30, width=3, gaps=0.2, seed=0):
@@ -27,16 +30,17 @@ def simulated(rho, level_var, noise_var, *, users=200, periods=30, width=3, gaps
 def test_moments_find_the_level_and_the_noise_again():
     batch = simulated(rho=0.9, level_var=1.0, noise_var=2.0, users=800)
     level = fit_local_level(batch, np.zeros(3, np.float32))
-    np.testing.assert_allclose(level.rho_D, 0.9, atol=0.02)
-    np.testing.assert_allclose(level.variance_D, 1.0, atol=0.15)
-    np.testing.assert_allclose(level.noise_D, 2.0, atol=0.15)
+    np.testing.assert_allclose(level.rho_K, 0.9, atol=0.02)
+    squares = level.basis_DK**2
+    np.testing.assert_allclose(squares @ level.variance_K, 1.0, atol=0.15)
+    np.testing.assert_allclose(squares @ level.noise_K, 2.0, atol=0.15)
 
 
 def test_a_forecaster_of_proven_skill_is_chosen_and_its_width_is_right():
     batch = simulated(rho=0.8, level_var=1.0, noise_var=1.0)
     spec = fit_forecaster(batch.until(24), NO_NET)
     auto = forecaster_of(spec)
-    assert set(auto.choice_H) <= {"local_level", "shrunk_ema"}
+    assert set(auto.choice_H) <= {"local_level", "shrunk_ema", "stack"}
     made = auto.forecast(batch.until(24), [1])
     seen = batch.mask_UT[:, 24]
     z = (batch.vec_UTD[seen, 24] - made.means_UHD[seen, 0]) / made.scales_UHD[seen, 0]
@@ -75,8 +79,8 @@ def test_too_little_history_gives_no_forecaster():
 
 def test_users_beyond_the_limit_are_sampled_the_same_way_each_time():
     batch = simulated(0.9, 1.0, 1.0, users=120)
-    config = ForecasterConfig(horizons=1, has_gru=False, user_limit=50)
+    config = ForecasterConfig(horizons=1, nets=(), components=0, user_limit=50)
     first, again = fit_forecaster(batch, config), fit_forecaster(batch, config)
     np.testing.assert_array_equal(first.arrays["centre_D"], again.arrays["centre_D"])
-    whole = fit_forecaster(batch, ForecasterConfig(horizons=1, has_gru=False))
+    whole = fit_forecaster(batch, ForecasterConfig(horizons=1, nets=(), components=0))
     assert not np.array_equal(first.arrays["centre_D"], whole.arrays["centre_D"])

@@ -11,7 +11,7 @@ import pytest
 from services.core.card import CardCost
 from services.core.errors import InvalidArgument
 from services.core.forecasters import load_forecaster
-from services.core.gru import GruConfig
+from services.core.recurrent import RecurrentConfig
 from services.core.schema import Granularity
 from services.core.trajectories import TrajectoryBatch
 from services.store.model_folder import load_model, save_model
@@ -22,7 +22,7 @@ from tests.planted import START, WordEncoder, planted_events
 
 CONFIG = TrainConfig(
     ranker=RankerConfig(width=8, epochs=1, origins=2),
-    forecaster=ForecasterConfig(horizons=2, gru=GruConfig(hidden=4, epochs=1)),
+    forecaster=ForecasterConfig(horizons=2, net=RecurrentConfig(hidden=4, epochs=1)),
     forecast_granularities=(Granularity.WEEK, Granularity.DAY),
 )
 UNTIL = START + timedelta(weeks=12)
