@@ -104,19 +104,36 @@ def train(
         str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: now.")
     ] = "",
     promote: Annotated[bool, typer.Option(help="Make the model live at once.")] = True,
+    fresh: Annotated[
+        bool, typer.Option(help="Ignore what a killed training left, and kept text vectors.")
+    ] = False,
+    from_live: Annotated[
+        bool,
+        typer.Option(help="Go on from the live model in its space: no vector moves, seconds."),
+    ] = False,
+    base: Annotated[str, typer.Option(help="Go on from this model version instead.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: DRIFTLINE_TRAIN_WORKERS.")] = 0,
 ) -> None:
-    """Train item tower, ranker and forecaster on the stored events, and add the model to the registry."""
+    """Train item tower, ranker and forecaster on the stored events, and add the model to the registry.
+
+    Killed at any moment, the same command goes on where it stood.
+    """
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores
-    from services.training.command import train_from_store
+    from services.training.command import TrainRequest, parse_until, train_from_store
 
     settings = load_settings()
+    request = TrainRequest(
+        until=parse_until(until or None, settings),
+        promote=promote,
+        fresh=fresh,
+        base=base,
+        from_live=from_live,
+    )
     with StageBars(console) as bars:
         # What was imported may still lie in the inbox: the first training comes before any refresh.
         preprocess(open_stores(settings).tables, settings)
-        info = train_from_store(
-            settings, until=until or None, promote=promote, on_progress=bars.report
-        )
+        info = train_from_store(settings, request, on_progress=bars.report)
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
 
 

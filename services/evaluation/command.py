@@ -152,7 +152,7 @@ def run_evaluate(
         )
     _refuse_seen({"model": model, **(variants or {})}, first_origin)
     evaluating = time.perf_counter()
-    items_ND = model.tower.item_vectors(text_NV)
+    items_ND = model.tower.item_vectors(text_NV, data.item_ids)
     choices = choose_baselines(data, split, text_NV, horizons, seed=seed, on_progress=on_progress)
     methods = build_methods(
         choices, data.before(split.start(split.origins[0])), model, items_ND, text_NV,

@@ -113,7 +113,7 @@ def test_predictions_are_what_serving_one_user_gives(evaluated):
     at = predictions["as_of"][0]
     assert at == START + timedelta(weeks=19)
     past = data.before(at.timestamp())
-    items_ND = model.tower.item_vectors(WordEncoder().encode(data.texts))
+    items_ND = model.tower.item_vectors(WordEncoder().encode(data.texts), data.item_ids)
     stats = popularity_shares(
         past.item_ix_E, past.time_E, at.timestamp(), data.item_count,
         model.ranker.popularity_half_lives_days,
