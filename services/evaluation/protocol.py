@@ -27,7 +27,7 @@ from services.core.errors import InvalidArgument
 from services.core.periods import period_at
 from services.core.pooling import DAY_S, F64, I64
 from services.core.schema import Granularity
-from services.evaluation.matrices import incidence
+from services.evaluation.matrices import distinct, incidence
 
 SLICES = ("all", "new", "warm", "cold", "cold_in_all")
 # Parts of this slice, by user.
@@ -185,7 +185,7 @@ def first_seen(data: Dataset) -> F64:
 def _activity(past: Dataset) -> tuple[I64, I64]:
     """Return each user's number of active periods, and the last of them."""
     periods = int(past.period_E.max(initial=0)) + 1
-    user, period = np.divmod(np.unique(past.user_ix_E * periods + past.period_E), periods)
+    user, period = np.divmod(distinct(past.user_ix_E * periods + past.period_E), periods)
     last_U = np.zeros(past.user_count, np.int64)
     np.maximum.at(last_U, user, period)
     return np.bincount(user, minlength=past.user_count), last_U
