@@ -43,7 +43,8 @@ def decayed_periods(past: Dataset, half_life: float) -> sparse.csr_matrix:
 def distinct(key_E: I64) -> I64:
     """Return distinct keys, ascending; numpy's own way hashes, at twenty times the cost."""
     ordered_E = np.sort(key_E)
-    return ordered_E[np.diff(ordered_E, prepend=ordered_E[:1] - 1) != 0]
+    distinct_E: I64 = ordered_E[np.diff(ordered_E, prepend=ordered_E[:1] - 1) != 0]
+    return distinct_E
 
 
 def recent_share(past: Dataset, now: float, window_days: float) -> F32:
