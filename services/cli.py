@@ -156,6 +156,9 @@ def evaluate(
         str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: all.")
     ] = "",
     users: Annotated[int, typer.Option(min=1, help="Users asked at an origin, at most.")] = 5000,
+    leave_one_out: Annotated[
+        bool, typer.Option(help="Leave-one-out too, of a second model. It leaks.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
     out: Out = Path("build/eval"),
 ) -> None:
@@ -173,7 +176,7 @@ def evaluate(
     else:
         source = events
     with StageBars(console) as bars:
-        run_evaluate(
+        report = run_evaluate(
             source,
             granularity=granularity,
             origins=origins,
@@ -181,12 +184,15 @@ def evaluate(
             every=every,
             until=parse_date(until),
             user_limit=users,
+            leave_one_out=leave_one_out,
             seed=seed,
             out=out,
             backbone=load_backbone(load_settings().backbone),
             trainer=train_before,
             on_progress=bars.report,
-        )
+        ).report
+    if leave_one_out:
+        console.print(f"[yellow]warning:[/] {report['leave_one_out']['warning']}")
     console.print(f"report: {out / 'report.html'}")
 
 

@@ -72,9 +72,8 @@ def build_methods(
     """Return ours, its variants and the rivals, those that are fitted once on `fit`."""
     by_name = {OURS: scorers.driftline(model, items_ND)}
     for name, variant in (variants or {}).items():
-        by_name[name] = scorers.driftline(
-            variant, variant.tower.item_vectors(text_NV, fit.item_ids)
-        )
+        variant_ND = variant.tower.item_vectors(text_NV, fit.item_ids)
+        by_name[name] = scorers.driftline(variant, variant_ND)
     notes = {}
     for name, (family, constants) in choices.chosen.items():
         by_name[name] = family.build(fit, constants)

@@ -19,10 +19,16 @@ from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
 from services.core.top import top_rows
-from services.evaluation.baselines import Methods, build_methods, choose_baselines
+from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
 from services.evaluation.forecast import forecast_report
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
+from services.evaluation.leave_one_out import (
+    WARNING,
+    leave_one_out_tables,
+    leave_one_out_view,
+    without_last,
+)
 from services.evaluation.protocol import Split, make_split
 from services.evaluation.recommendation import OURS, rank_all
 from services.evaluation.scorers import driftline
@@ -94,6 +100,7 @@ def run_evaluate(
     every: int = 1,
     until: datetime | None = None,
     user_limit: int = USER_LIMIT,
+    leave_one_out: bool = False,
     predict_at: datetime | None = None,
     data_note: str = "",
     seed: int = 0,
@@ -115,6 +122,8 @@ def run_evaluate(
         every: periods between origins; horizons of as many periods are then disjoint.
         until: events at or after it are not read.
         user_limit: more users than this at an origin are sampled.
+        leave_one_out: measure by leave-one-out too, of a second model that is trained for it. It
+            leaks (see leave_one_out.py).
         predict_at: instant of predictions.parquet; unset means the last origin.
         data_note: said in the report: where the data come from.
         seed: of samples and intervals.
@@ -151,11 +160,7 @@ def run_evaluate(
     rng = np.random.default_rng(seed)
     tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
     report = {
-        "dataset": {
-            **_dataset(data, granularity, data_note),
-            # Of items without a text, and of bulk days: no method sees them.
-            "events_left_out": frame.height - data.event_count,
-        },
+        "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         "model": _model(model),
         "recommendation": tables,
@@ -169,6 +174,11 @@ def run_evaluate(
     write_predictions(
         out, data, model, items_ND, at=predict_at or instant(split.start(split.origins[-1]))
     )
+    if leave_one_out:
+        report["leave_one_out"] = _leave_one_out(
+            data, frame, choices, trainer, encoder, text_NV,
+            user_limit=user_limit, seed=seed, on_progress=on_progress,
+        )  # fmt: skip
     ended = time.perf_counter()
     report["seconds"] = {
         "encode": encoder.seconds,
@@ -226,6 +236,22 @@ def _checked(horizons: tuple[int, ...]) -> tuple[int, ...]:
     return horizons
 
 
+def _leave_one_out(
+    data: Dataset, frame: pl.DataFrame, choices: Choices, trainer: Trainer, encoder: EncodedTexts,
+    text_NV: F32, *, user_limit: int, seed: int, on_progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    view = leave_one_out_view(data, user_limit=user_limit, seed=seed)
+    model = trainer(
+        without_last(frame, data), encoder,
+        granularity=data.granularity, until=instant(view.now), on_progress=on_progress,
+    )  # fmt: skip
+    items_ND = model.tower.item_vectors(text_NV, data.item_ids)
+    methods = build_methods(choices, view.past, model, items_ND, text_NV)
+    rng = np.random.default_rng(seed)
+    tables = leave_one_out_tables(view, methods.by_name, rng, on_progress)
+    return {"warning": WARNING, "recommendation": tables}
+
+
 def _model(model: Model) -> dict[str, Any]:
     return {
         "model_version": model.model_version,
@@ -235,7 +261,9 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _dataset(data: Dataset, granularity: Granularity, note: str) -> dict[str, Any]:
+def _dataset(
+    data: Dataset, granularity: Granularity, note: str, *, events_read: int
+) -> dict[str, Any]:
     return {
         "users": data.user_count,
         "items": data.item_count,
@@ -244,6 +272,8 @@ def _dataset(data: Dataset, granularity: Granularity, note: str) -> dict[str, An
         "granularity": str(granularity),
         "first_event": instant(float(data.time_E[0])).isoformat(),
         "last_event": instant(float(data.time_E[-1])).isoformat(),
+        # Of items without a text, and of bulk days: no method sees them.
+        "events_left_out": events_read - data.event_count,
         "note": note,
     }
 

@@ -48,18 +48,24 @@ def write_html(path: Path, report: dict[str, Any]) -> None:
 def losses(report: dict[str, Any]) -> list[str]:
     """Return, in words, every comparison that ours does not win beyond doubt."""
     said = []
+    variants = report.get("protocol", {}).get("variants", [])
     for part, by_horizon in report["recommendation"].items():
         for horizon, table in by_horizon.items():
+            lost: list[str] = []
+            unproven: list[str] = []
             for method, row in table.items():
-                if method == "driftline":
+                if method == "driftline" or method in variants:
                     continue
                 low, high = row["driftline_gain_ndcg_at_10_ci"]
                 if low <= 0.0:
-                    verdict = "loses to" if high < 0.0 else "is not proven better than"
-                    said.append(
-                        f"{part}, {horizon}: ours {verdict} {method} "
-                        f"(NDCG@10 difference {low:+.4f} to {high:+.4f})"
-                    )
+                    difference = f"{method} ({low:+.4f} to {high:+.4f})"
+                    (lost if high < 0.0 else unproven).append(difference)
+            if lost:
+                said.append(f"{part}, {horizon}: ours loses to {', '.join(lost)}")
+            if unproven:
+                said.append(
+                    f"{part}, {horizon}: ours is not proven better than {', '.join(unproven)}"
+                )
     for horizon, table in report["forecast"].items():
         ours = table["driftline"]["r2"]
         said += [

@@ -92,6 +92,14 @@ def test_a_variant_of_ours_is_compared_but_is_no_rival(evaluated, tmp_path):
     assert table["driftline"]["samples"] == 4 * 30
 
 
+def test_leave_one_out_says_that_it_leaks(tmp_path):
+    result = evaluate(planted_events(users=12, weeks=14), tmp_path, leave_one_out=True, origins=2)
+    found = result.report["leave_one_out"]
+    assert "leaks" in found["warning"]
+    assert found["warning"] in (tmp_path / "report.html").read_text()
+    assert found["recommendation"]["all"]["h1"]["driftline"]["samples"] == 12
+
+
 def test_on_planted_topics_ours_beats_popularity_beyond_doubt(evaluated):
     table = evaluated[0].report["recommendation"]["all"]["h1"]
     low, _ = table["popularity"]["driftline_gain_ndcg_at_10_ci"]
@@ -185,6 +193,6 @@ def test_losses_name_what_is_lost_and_what_is_not_proven():
     }
     said = losses(report)
     assert len(said) == 3
-    assert "is not proven better than b" in said[0]
-    assert "loses to c" in said[1]
+    assert "loses to c" in said[0]
+    assert "is not proven better than b" in said[1]
     assert "ema has R² 0.2000, ours 0.1000" in said[2]
