@@ -32,8 +32,6 @@ class Calibration:
     """Variance factors; horizons beyond the last one use the last one's."""
 
     factor_HG: tuple[tuple[float, ...], ...] = ((1.0,) * len(GAPS),)
-    # Of the mean of the next four periods' vectors, over the mean of the four variances.
-    aggregate_G: tuple[float, ...] = (1.0,) * len(GAPS)
     # Exponent of the user's mean count over `count`.
     slope: float = 0.0
     count: float = 1.0
@@ -43,17 +41,13 @@ class Calibration:
         """Rebuild from a spec's JSON."""
         return Calibration(
             factor_HG=tuple(tuple(float(f) for f in row) for row in given["factor_HG"]),
-            aggregate_G=tuple(float(f) for f in given["aggregate_G"]),
             slope=float(given["slope"]),
             count=float(given["count"]),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return asdict(self) | {
-            "factor_HG": [list(row) for row in self.factor_HG],
-            "aggregate_G": list(self.aggregate_G),
-        }
+        return asdict(self) | {"factor_HG": [list(row) for row in self.factor_HG]}
 
     def factors(self, batch: TrajectoryBatch, horizons: Sequence[int]) -> F64:
         """Return variance factors [U, H]."""

@@ -96,3 +96,15 @@ def build_batch(
         vec_UTD[u, columns] = vec_LD[kept]
         mask_UT[u, columns], count_UT[u, columns] = True, np.asarray(count_L)[kept]
     return TrajectoryBatch(vec_UTD=vec_UTD, mask_UT=mask_UT, count_UT=count_UT)
+
+
+def next_mean(batch: TrajectoryBatch, close: int, periods: int) -> tuple[F32, I64]:
+    """Return the mean of each user's vectors over the next `periods` periods, and who has any.
+
+    Active periods count alike; the mean is not normalised.
+    """
+    mask_UA = batch.mask_UT[:, close : close + periods]
+    vec_UAD = batch.vec_UTD[:, close : close + periods] * mask_UA[:, :, None]
+    active_U = mask_UA.sum(axis=1)
+    mean_UD: F32 = (vec_UAD.sum(axis=1) / np.maximum(active_U, 1)[:, None]).astype(np.float32)
+    return mean_UD, np.flatnonzero(active_U)

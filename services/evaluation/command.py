@@ -20,6 +20,8 @@ from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
+from services.evaluation.ceiling import forecast_ceiling
+from services.evaluation.fans import forecast_fans
 from services.evaluation.forecast import forecast_report
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
@@ -32,6 +34,7 @@ from services.evaluation.leave_one_out import (
 from services.evaluation.protocol import Split, make_split
 from services.evaluation.recommendation import OURS, rank_all
 from services.evaluation.scorers import driftline
+from services.evaluation.staleness import staleness_report
 from services.evaluation.summary import by_origin, origins_lost, summarise
 from services.store.ports import TextEncoder
 
@@ -96,7 +99,7 @@ def run_evaluate(
     backbone: TextEncoder,
     trainer: Trainer,
     model: Model | None = None,
-    variants: Mapping[str, Model] | None = None,
+    variants: Mapping[str, Model | Trainer] | None = None,
     every: int = 1,
     until: datetime | None = None,
     user_limit: int = USER_LIMIT,
@@ -117,8 +120,8 @@ def run_evaluate(
         backbone: encodes texts.
         trainer: trains on the events before the first origin.
         model: use this one instead; it must not have seen the first origin.
-        variants: other models of ours by name (driftline_without_vector), trained as strictly;
-            compared, but not counted as rivals.
+        variants: other models of ours by name, or what trains them (driftline_without_vector);
+            compared, but not counted as rivals. Trained as strictly.
         every: periods between origins; horizons of as many periods are then disjoint.
         until: events at or after it are not read.
         user_limit: more users than this at an origin are sampled.
@@ -141,17 +144,24 @@ def run_evaluate(
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
     training = time.perf_counter()
-    if model is None:
-        model = trainer(
+
+    def trained(by: Trainer) -> Model:
+        return by(
             frame, encoder, granularity=granularity, until=first_origin, on_progress=on_progress
         )
-    _refuse_seen({"model": model, **(variants or {})}, first_origin)
+
+    model = trained(trainer) if model is None else model
+    others = {
+        name: other if isinstance(other, Model) else trained(other)
+        for name, other in (variants or {}).items()
+    }
+    _refuse_seen({"model": model, **others}, first_origin)
     evaluating = time.perf_counter()
     items_ND = model.tower.item_vectors(text_NV, data.item_ids)
     choices = choose_baselines(data, split, text_NV, horizons, seed=seed, on_progress=on_progress)
     methods = build_methods(
         choices, data.before(split.start(split.origins[0])), model, items_ND, text_NV,
-        variants=variants,
+        variants=others,
     )  # fmt: skip
     samples = rank_all(
         data, split, methods.by_name, horizons,
@@ -159,16 +169,26 @@ def run_evaluate(
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
+    skill = forecast_report(
+        data, split, model, items_ND, horizons=max(horizons), rng=rng, on_progress=on_progress
+    )
     report = {
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         "model": _model(model),
+        "training": {name: list(curve) for name, curve in model.curves.items()},
         "recommendation": tables,
         "recommendation_by_origin": ndcg_by_origin,
         "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
-        "forecast": forecast_report(
-            data, split, model, items_ND,
-            horizons=max(horizons), rng=rng, on_progress=on_progress,
+        "forecast": skill.by_horizon,
+        "forecast_mean4": skill.aggregate,
+        "forecast_ceiling": {
+            "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
+            "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
+        },
+        "forecast_fans": forecast_fans(data, split, model, items_ND),
+        "staleness": staleness_report(
+            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
         ),
     }  # fmt: skip
     write_predictions(

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from services.evaluation.plots import bars, skill_lines, time_line
+from services.evaluation import plots
 
 TEMPLATE = "report.html"
 SLICE_NOTES = {
@@ -38,9 +38,9 @@ def write_html(path: Path, report: dict[str, Any]) -> None:
             report=report,
             slice_notes=SLICE_NOTES,
             losses=losses(report),
-            time_line=Markup(time_line(report["dataset"], report["protocol"])),  # noqa: S704 - ours
+            time_line=Markup(plots.time_line(report["dataset"], report["protocol"])),  # noqa: S704 - ours
             ranking_plots=_ranking_plots(report),
-            skill_plot=Markup(skill_lines(report["forecast"])) if report["forecast"] else "",  # noqa: S704
+            plots={name: Markup(svg) for name, svg in _plots(report).items()},  # noqa: S704
         )
     )
 
@@ -76,18 +76,28 @@ def losses(report: dict[str, Any]) -> list[str]:
     return said
 
 
+def _plots(report: dict[str, Any]) -> dict[str, str]:
+    drawn = {"learning": plots.learning_curves(report["training"])}
+    if report["forecast"]:
+        drawn["skill"] = plots.skill_lines(report["forecast"])
+        drawn["calibration"] = plots.calibration(report["forecast"])
+    if report["forecast_fans"]:
+        drawn["fans"] = plots.fans(report["forecast_fans"])
+    return {"skill": "", "calibration": "", "fans": ""} | drawn
+
+
 def _ranking_plots(report: dict[str, Any]) -> dict[str, Markup]:
-    plots = {}
+    drawn = {}
     for part, by_horizon in report["recommendation"].items():
         for horizon, table in by_horizon.items():
-            svg = bars(table, "ndcg_at_10", "NDCG@10")
-            plots[f"{part} {horizon}"] = Markup(svg)  # noqa: S704 - made here
-    return plots
+            svg = plots.bars(table, "ndcg_at_10", "NDCG@10")
+            drawn[f"{part} {horizon}"] = Markup(svg)  # noqa: S704 - made here
+    return drawn
 
 
-def _figure(value: float) -> str:
-    return f"{value:.4f}"
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
-def _interval(value: list[float]) -> str:
-    return f"{value[0]:.4f} – {value[1]:.4f}"  # noqa: RUF001 - an en dash between two numbers
+def _interval(value: list[float] | None) -> str:
+    return "" if value is None else f"{value[0]:.4f} – {value[1]:.4f}"  # noqa: RUF001 - an en dash between two numbers

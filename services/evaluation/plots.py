@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.dates import date2num
 
 mpl.use("svg")
@@ -69,6 +70,68 @@ def skill_lines(forecast: dict[str, dict[str, dict[str, Any]]]) -> str:
     axis.set_xlabel("periods ahead")
     axis.set_ylabel("R² against the cross-user mean")
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _svg(figure)
+
+
+def learning_curves(curves: dict[str, list[list[float]]]) -> str:
+    """Draw each training's loss by epoch, a small plot each; those of one point are left out."""
+    drawn = {name: points for name, points in curves.items() if len(points) > 1}
+    families: dict[str, list[str]] = {}
+    for name in drawn:
+        families.setdefault(name.removesuffix(" validation"), []).append(name)
+    if not families:
+        return ""
+    figure, axes = plt.subplots(
+        1, len(families), figsize=(3.2 * len(families), 2.4), squeeze=False, layout="constrained"
+    )
+    for axis, (family, names) in zip(axes[0], families.items(), strict=True):
+        for name in names:
+            is_held = name.endswith(" validation")
+            x, y = zip(*drawn[name], strict=True)
+            axis.plot(
+                x, y, marker="o", markersize=3, label="held out" if is_held else "trained on",
+                color=OURS_COLOUR if is_held else OTHER_COLOUR,
+            )  # fmt: skip
+        axis.set_title(family, fontsize=9)
+        axis.set_xlabel("epochs")
+        if len(names) > 1:
+            axis.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def calibration(forecast: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Draw how many truths fell inside ours' central intervals of each nominal share."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.6))
+    axis.plot([0, 1], [0, 1], color=OTHER_COLOUR, linewidth=1)
+    for horizon, table in forecast.items():
+        nominal, observed = zip(*table["driftline"]["calibration"], strict=True)
+        axis.plot(nominal, observed, marker="o", markersize=3, label=f"{horizon[1:]} ahead")
+    axis.set_xlabel("nominal share of a central interval")
+    axis.set_ylabel("share of truths inside")
+    axis.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def fans(drawn: list[dict[str, Any]]) -> str:
+    """Draw what was, what was foretold with 80% and 95% bands, and what came."""
+    figure, axes = plt.subplots(
+        1, len(drawn), figsize=(3.2 * len(drawn), 2.6), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, fan in zip(axes[0], drawn, strict=True):
+        mean, scale = np.asarray(fan["mean"]), np.asarray(fan["scale"])
+        ahead = np.arange(len(mean))
+        for width, alpha in ((1.96, 0.15), (1.2816, 0.25)):
+            axis.fill_between(
+                ahead, mean - width * scale, mean + width * scale,
+                color=OURS_COLOUR, alpha=alpha, linewidth=0,
+            )  # fmt: skip
+        axis.plot(ahead, mean, color=OURS_COLOUR)
+        for points, colour in ((fan["past"], OTHER_COLOUR), (fan["came"], "#30363d")):
+            if points:
+                axis.plot(*zip(*points, strict=True), "o", markersize=3, color=colour)
+        axis.set_title(f"{fan['active_periods']} active periods", fontsize=9)
+        axis.set_xlabel("periods from the origin")
     return _svg(figure)
 
 

@@ -14,8 +14,6 @@ from services.core.pooling import F64, I64
 from services.core.records import F32
 from services.core.trajectories import TrajectoryBatch
 
-# Periods that are forecast as one, too: their mean.
-AGGREGATE = 4
 # |z| that a normal distribution keeps within, at 80% and 95%.
 Z80, Z95 = 1.2815515655, 1.9599639845
 # Samples that a factor of a gap bucket needs; with fewer, the whole horizon's stands in.
@@ -44,20 +42,16 @@ class Errors:
         return squared_S
 
 
-def backtest(
-    member: Forecaster, batch: TrajectoryBatch, cut: int, horizons: int
-) -> tuple[list[Errors], Errors]:
+def backtest(member: Forecaster, batch: TrajectoryBatch, cut: int, horizons: int) -> list[Errors]:
     """Forecast from closes whose targets lie at column `cut` or later.
 
     Closes before `cut` serve the longer horizons, every second one.
 
     Returns:
-        Errors of each horizon 1..horizons that has targets, and those of the mean of the next
-        AGGREGATE periods' vectors.
+        Errors of each horizon 1..horizons that has targets.
     """
     periods = batch.mask_UT.shape[1]
     found: list[list[Errors]] = [[] for _ in range(horizons)]
-    whole: list[Errors] = []
     early = range(max(cut - horizons + 1, 2), cut, 2)
     for close in (*early, *range(max(cut, 2), periods)):
         past = batch.until(close)
@@ -78,50 +72,16 @@ def backtest(
                     scale_SD=made.scales_UHD[row, h - 1],
                 )
             )  # fmt: skip
-        if cut <= close <= periods - AGGREGATE and len(ready) and horizons >= AGGREGATE:
-            truth_UD, row = next_mean(batch.users(ready), close)
-            mean_UD = made.means_UHD[:, :AGGREGATE].mean(axis=1)
-            scale_UD = np.sqrt((made.scales_UHD[:, :AGGREGATE] ** 2).mean(axis=1))
-            whole.append(
-                Errors(
-                    user_S=ready[row], gap_S=gap_U[row], count_S=count_U[row],
-                    error_SD=truth_UD[row] - mean_UD[row], scale_SD=scale_UD[row],
-                )
-            )  # fmt: skip
     width = batch.vec_UTD.shape[2]
-    return [_joined(parts, width) for parts in found if parts], _joined(whole, width)
+    return [_joined(parts, width) for parts in found if parts]
 
 
-def next_mean(batch: TrajectoryBatch, close: int) -> tuple[F32, I64]:
-    """Return the mean of each user's vectors over the next AGGREGATE periods, and who has any.
-
-    Active periods count alike; the mean is not normalised.
-    """
-    mask_UA = batch.mask_UT[:, close : close + AGGREGATE]
-    vec_UAD = batch.vec_UTD[:, close : close + AGGREGATE] * mask_UA[:, :, None]
-    active_U = mask_UA.sum(axis=1)
-    mean_UD: F32 = (vec_UAD.sum(axis=1) / np.maximum(active_U, 1)[:, None]).astype(np.float32)
-    return mean_UD, np.flatnonzero(active_U)
-
-
-def calibrate(errors_H: list[Errors], aggregate: Errors) -> Calibration:
+def calibrate(errors_H: list[Errors]) -> Calibration:
     """Fit the factors with which 80% and 95% intervals hold what they say."""
     slope, count = _count_slope(errors_H[0])
     plain = Calibration(slope=slope, count=count)
     factor_HG = tuple(_by_gap(e.widened(plain.by_count(e.count_S)), e.gap_S) for e in errors_H)
-    fallback = (1.0,) * len(GAPS)
-    aggregate_G = (
-        _by_gap(aggregate.widened(plain.by_count(aggregate.count_S)), aggregate.gap_S)
-        if len(aggregate.user_S)
-        else fallback
-    )
-    return replace(plain, factor_HG=factor_HG or (fallback,), aggregate_G=aggregate_G)
-
-
-def calibrated(errors: Errors, calibration: Calibration, horizon: int) -> Errors:
-    """Return errors as if the calibrated forecaster had made them."""
-    row = np.asarray(calibration.factor_HG[min(horizon, len(calibration.factor_HG)) - 1])
-    return errors.widened(row[gap_bucket(errors.gap_S)] * calibration.by_count(errors.count_S))
+    return replace(plain, factor_HG=factor_HG or ((1.0,) * len(GAPS),))
 
 
 def _count_slope(errors: Errors) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from services.training.backtest import Errors, backtest, calibrate
 from services.training.levels import choose_levels, fit_noises
 from services.training.local_level import choose_local_level, fit_local_level, persisting
 from services.training.recurrent import train_recurrent
-from services.training.stacking import STACK, Chosen, choose, combined, common_factors
+from services.training.stacking import STACK, choose, combined, common_factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,6 @@ class ForecasterConfig:
     components: int = 4
     statistical_users: int = 24
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trials:
-    """Errors over the validation block, by member."""
-
-    by_horizon: dict[str, list[Errors]]
-    aggregate: dict[str, Errors]
 
 
 def fit_forecaster(
@@ -134,7 +126,7 @@ def _judged(
     """Return members with their calibrations, who serves each horizon, and everyone's gains."""
     members: dict[str, dict[str, Any]] = {k: dict(v) for k, v in _members(spec).items()}
     trials = _backtests(spec, batch, cut, config, on_progress)
-    fast = {n: e for n, e in trials.by_horizon.items() if n not in STATISTICAL}
+    fast = {name: errors for name, errors in trials.items() if name not in STATISTICAL}
     rng = np.random.default_rng(config.seed)
     chosen = [
         choose({name: errors[h] for name, errors in fast.items()}, rng)
@@ -143,9 +135,12 @@ def _judged(
     ]
     if chosen and any(each.name == STACK for each in chosen):
         members[STACK] = {"weight_H": [each.weight for each in chosen]}
-        _add_stack(trials, chosen)
-    for name, errors in trials.by_horizon.items():
-        members[name]["calibration"] = calibrate(errors, trials.aggregate[name]).to_json()
+        trials[STACK] = [
+            combined({name: trials[name][h] for name in each.weight}, each.weight)
+            for h, each in enumerate(chosen)
+        ]
+    for name, errors in trials.items():
+        members[name]["calibration"] = calibrate(errors).to_json()
     choice = [each.name for each in chosen] or ["ema"]
     skill = {str(h): each.gains for h, each in enumerate(chosen, start=1)}
     return members, choice, skill
@@ -154,25 +149,15 @@ def _judged(
 def _backtests(
     spec: ForecasterSpec, batch: TrajectoryBatch, cut: int, config: ForecasterConfig,
     on_progress: Progress,
-) -> _Trials:  # fmt: skip
+) -> dict[str, list[Errors]]:  # fmt: skip
+    """Return each member's errors over the validation block, by horizon."""
     auto = forecaster_of(spec)
     few = _sample(batch, config.statistical_users, config.seed)
-    by_horizon, aggregate = {}, {}
+    trials = {}
     for done, (name, member) in enumerate(auto.members.items(), start=1):
-        asked = few if name in STATISTICAL else batch
-        by_horizon[name], aggregate[name] = backtest(member, asked, cut, config.horizons)
+        trials[name] = backtest(member, few if name in STATISTICAL else batch, cut, config.horizons)
         on_progress("backtest forecasters", done, len(auto.members))
-    return _Trials(by_horizon=by_horizon, aggregate=aggregate)
-
-
-def _add_stack(trials: _Trials, chosen: list[Chosen]) -> None:
-    trials.by_horizon[STACK] = [
-        combined({name: trials.by_horizon[name][h] for name in each.weight}, each.weight)
-        for h, each in enumerate(chosen)
-    ]
-    # Of the mean of four periods: near enough with the middle one's weights, for widths only.
-    weight = chosen[min(1, len(chosen) - 1)].weight
-    trials.aggregate[STACK] = combined({name: trials.aggregate[name] for name in weight}, weight)
+    return trials
 
 
 def _loadings(
@@ -182,7 +167,7 @@ def _loadings(
     """Return loadings of the served forecaster's errors one period ahead, where they help."""
     config_of: dict[str, object] = {"members": members, "choice": choice}
     served = forecaster_of(replace(spec, config=config_of))
-    errors_H, _ = backtest(served, batch, cut, 1)
+    errors_H = backtest(served, batch, cut, 1)
     rng = np.random.default_rng(config.seed)
     return common_factors(errors_H[0], rng) if errors_H else (None, {})
 

@@ -1,0 +1,26 @@
+"""Interest vectors of all users on one grid, as forecasts and their figures need them."""
+
+from services.core.dataset import Dataset
+from services.core.model import Model
+from services.core.pooling import pool_periods
+from services.core.records import F32
+from services.core.trajectories import TrajectoryBatch, grid
+from services.evaluation.protocol import Split
+
+# Periods of the past that a forecaster gets.
+HISTORY = 156
+
+
+def trajectories(
+    data: Dataset, split: Split, model: Model, items_ND: F32
+) -> tuple[TrajectoryBatch, int]:
+    """Return all vectors up to the last full period, and the ordinal of the first column."""
+    first = max(split.first, split.origins[0] - HISTORY)
+    vectors = pool_periods(
+        data.user_ix_E, data.period_E, data.item_ix_E, data.weight_E, items_ND, model.pooling
+    )
+    batch = grid(
+        vectors.user_ix_P, vectors.period_P, vectors.vec_PD, vectors.event_count_P,
+        users=data.user_count, first=first, last=split.last,
+    )  # fmt: skip
+    return batch, first
