@@ -159,13 +159,19 @@ def evaluate(
     leave_one_out: Annotated[
         bool, typer.Option(help="Leave-one-out too, of a second model. It leaks.")
     ] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Models of ours, each trained with another seed.")
+    ] = 1,
+    ablate: Annotated[
+        bool, typer.Option(help="A model of ours without the interest vector too.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
     out: Out = Path("build/eval"),
 ) -> None:
     """Train before the first origin, rank all items at each origin, and compare with every baseline."""
     from services.evaluation.command import run_evaluate
     from services.store.backbone import load_backbone
-    from services.training.evaluated import train_before
+    from services.training.evaluated import EvaluatedTrainer, variants
 
     if (events is None) != complete_journey:
         raise typer.BadParameter("name a file of events, or --complete-journey")
@@ -188,7 +194,8 @@ def evaluate(
             seed=seed,
             out=out,
             backbone=load_backbone(load_settings().backbone),
-            trainer=train_before,
+            trainer=EvaluatedTrainer(),
+            variants=variants(seeds=seeds, is_ablated=ablate),
             on_progress=bars.report,
         ).report
     if leave_one_out:

@@ -9,7 +9,7 @@ import polars as pl
 from services.core.items import with_content_hash
 from services.core.model import Model
 from services.core.pooling import PoolingConfig
-from services.core.ranking import neutral_ranker
+from services.core.ranker import neutral_ranker
 from services.core.schema import DEFAULT_TENANT
 from services.core.tower import ItemTower, space_id_of
 from services.store.backbone import Backbone

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from services.core.card import ModelCard
 from services.core.pooling import PoolingConfig
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.records import F32, ModelInfo
 from services.core.schema import Granularity
 from services.core.tower import BackboneSpec, ItemTower

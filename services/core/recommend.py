@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from services.core.errors import ItemNotFound
 from services.core.pooling import I64, RankStates
-from services.core.ranking import NEVER, ItemStats, Ranker, score_items, top_items
+from services.core.ranker import Ranker
+from services.core.ranking import NEVER, ItemStats, score_items, top_items
 from services.core.records import F32, RankState
 
 

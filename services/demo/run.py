@@ -41,7 +41,7 @@ from services.store.index import FolderCatalogues
 from services.store.layout import Layout
 from services.store.model_folder import save_model
 from services.terminal import StageBars, wait_for_stop
-from services.training.evaluated import train_before
+from services.training.evaluated import EvaluatedTrainer
 
 # The Monday of the last full week: what is bought from here on has not happened yet.
 ORIGIN = datetime(2017, 12, 18, tzinfo=UTC)
@@ -137,7 +137,7 @@ def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps
         horizons=HORIZONS,
         out=out / "evaluation",
         backbone=load_backbone(settings.backbone),
-        trainer=train_before,
+        trainer=EvaluatedTrainer(),
         predict_at=ORIGIN,
         data_note=f"{PACKAGE_SAYS} {UPSTREAM_SAYS}",
         on_progress=steps.bars.report,

@@ -45,7 +45,7 @@ USER_LIMIT = 5000
 
 
 class Trainer(Protocol):
-    """services.training.evaluated.train_before; neither package imports the other."""
+    """services.training.evaluated.EvaluatedTrainer; neither package imports the other."""
 
     def __call__(
         self,

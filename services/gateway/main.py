@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.schema import DEFAULT_TENANT
 from services.gateway.services import Ports, services_of
 from services.gateway.state import GatewayState

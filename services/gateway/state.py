@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from services.core.errors import CoreError, NotReady, UserNotFound
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.recommend import Shelf, shelf_of
 from services.core.records import ModelInfo
 from services.store.ports import Catalogue, CatalogueStore, ModelRegistry

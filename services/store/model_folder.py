@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 from services.core.errors import InvalidArgument
 from services.core.model import ForecasterSpec, Model
 from services.core.pooling import PoolingConfig
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.records import F32, ModelInfo
 from services.core.schema import Granularity
 from services.core.tower import BackboneSpec, ItemTower, space_id_of

@@ -12,7 +12,8 @@ from scipy import sparse
 
 from services.core.dataset import Dataset, period_start
 from services.core.pooling import DAY_S, I64, PoolingConfig, decayed_histories, pool_rank_states
-from services.core.ranking import POPULARITY_FLOOR, item_features, popularity_shares
+from services.core.ranker import POPULARITY_FLOOR
+from services.core.ranking import item_features, popularity_shares
 from services.core.records import F32
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from services.core.errors import InvalidArgument
 from services.core.pooling import I64
 from services.core.progress import Progress
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
 from services.training.batches import make_batch

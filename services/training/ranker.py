@@ -16,13 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.core.ranking import LOG_SCALE, POPULARITY_FLOOR, Ranker
+from services.core.ranker import LOG_SCALE, POPULARITY_FLOOR, Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
 from services.training.batches import Batch
-
-# The repeat's bias and the shift of what was had must be able to go far in few steps.
-_FAR = 10.0
+from services.training.repeats import FAR, MATRICES, RepeatTerm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +45,9 @@ class RankerConfig:
     # False: rank without the interest vector, to see what it is worth.
     has_interest: bool = True
     repeat_recent_half_life_days: float = 7.0
+    # Of the repeat net; see core/repeats.py.
+    repeat_projected: int = 8
+    repeat_hidden: int = 32
     # Periods before the end of the data that serve as examples, newest first.
     origins: int = 36
     # The truth of an origin is all of the next so many periods.
@@ -104,20 +105,17 @@ class RankerModule(nn.Module):
         self.popularity_user_4F = nn.Parameter(torch.zeros(4, features))
         for layer in (self.query_out, self.popularity_out):
             nn.init.zeros_(layer.weight)
-        self.repeat_log_weight_H = nn.Parameter(torch.zeros(half_lives))
-        self.repeat_log_prior_H = nn.Parameter(torch.zeros(half_lives))
-        self.repeat_item_DH = nn.Parameter(torch.zeros(width, half_lives))
-        self.recent = nn.Parameter(torch.zeros(()))
-        self.recent_item_D = nn.Parameter(torch.zeros(width))
-        self.interest = nn.Parameter(torch.zeros(()))
-        self.bias = nn.Parameter(torch.zeros(()))
-        self.activity = nn.Parameter(torch.zeros(()))
+        self.repeat = RepeatTerm(
+            width=width, half_lives=half_lives, windows=windows,
+            recent_half_life_days=config.repeat_recent_half_life_days,
+            projected=config.repeat_projected, hidden=config.repeat_hidden,
+        )  # fmt: skip
         self.shift = nn.Parameter(torch.zeros(()))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained at which rate."""
         of_matrices = ("projection_VD", "query_HDD", "query_bias_D", "query_in.weight",
-                       "query_out.weight", "repeat_item_DH", "recent_item_D")  # fmt: skip
+                       "query_out.weight", *(f"repeat.{name}" for name in MATRICES))  # fmt: skip
         named = {n: p for n, p in self.named_parameters() if p.requires_grad}
         matrices = [p for name, p in named.items() if name in of_matrices]
         known = [p for name, p in named.items() if name == "known_KD"]
@@ -166,8 +164,8 @@ class RankerModule(nn.Module):
         discovery_BC = interest_BC + self._popularity(
             batch, batch.share_NW[column], batch.features_NF[column]
         )
-        repeat_R = self._repeats(batch, items_ND, interest_BC[cell], kept_R)
-        either_R = torch.logaddexp(discovery_BC[cell] + _FAR * self.shift, repeat_R)
+        repeat_R = self.repeat(batch, items_ND, interest_BC[cell], kept_R)
+        either_R = torch.logaddexp(discovery_BC[cell] + FAR * self.shift, repeat_R)
         return discovery_BC.index_put(cell, either_R), discovery_BC
 
     def _queries(self, batch: Batch, items_ND: Tensor) -> Tensor:
@@ -208,23 +206,6 @@ class RankerModule(nn.Module):
         popularity_BC: Tensor = alike_C + user_B4 @ self.popularity_user_4F @ features_CF.T
         return popularity_BC
 
-    def _repeats(
-        self, batch: Batch, items_ND: Tensor, interest_R: Tensor, kept_R: Tensor
-    ) -> Tensor:
-        user_R, item_R = batch.repeat_user_R[kept_R], batch.repeat_item_R[kept_R]
-        weight_NH = torch.exp(self.repeat_log_weight_H + items_ND @ self.repeat_item_DH)
-        active_BH = batch.activity_BH + self.repeat_log_prior_H.exp()
-        rate_R = (weight_NH[item_R] * batch.repeat_counts_RH[kept_R] / active_BH[user_R]).sum(1)
-        age_days_R = batch.repeat_age_days_R[kept_R]
-        recent_R = torch.exp2(-age_days_R / self.config.repeat_recent_half_life_days)
-        gate_B = _FAR * self.bias + self.activity * torch.log1p(batch.activity_BH[:, -1])
-        return (
-            torch.log(rate_R.clamp_min(1e-30))
-            + (self.recent + items_ND @ self.recent_item_D)[item_R] * recent_R
-            + self.interest * interest_R
-            + gate_B[user_R]
-        )
-
     def export(self) -> tuple[ItemTower, Ranker]:
         """Return what was learned as core types."""
         tower = ItemTower(
@@ -250,16 +231,8 @@ class RankerModule(nn.Module):
             popularity_hidden_K=_np(self.popularity_in.bias),
             popularity_out_K=_np(self.popularity_out.weight[0]),
             popularity_user_4F=_np(self.popularity_user_4F),
-            repeat_weight_H=_np(self.repeat_log_weight_H.exp()),
-            repeat_prior_H=_np(self.repeat_log_prior_H.exp()),
-            repeat_item_DH=_np(self.repeat_item_DH),
-            repeat_recent_weight=float(self.recent.detach()),
-            repeat_recent_item_D=_np(self.recent_item_D),
-            repeat_recent_half_life_days=self.config.repeat_recent_half_life_days,
-            repeat_interest_weight=float(self.interest.detach()),
-            repeat_bias=_FAR * float(self.bias.detach()),
-            repeat_activity_weight=float(self.activity.detach()),
-            repeat_discovery_shift=_FAR * float(self.shift.detach()),
+            **self.repeat.export(),
+            repeat_discovery_shift=FAR * float(self.shift.detach()),
         )
 
     def load(self, tower: ItemTower, ranker: Ranker) -> None:
@@ -281,16 +254,10 @@ class RankerModule(nn.Module):
             "popularity_in.bias": ranker.popularity_hidden_K,
             "popularity_out.weight": ranker.popularity_out_K[None],
             "popularity_user_4F": ranker.popularity_user_4F,
-            "repeat_log_weight_H": np.log(ranker.repeat_weight_H),
-            "repeat_log_prior_H": np.log(ranker.repeat_prior_H),
-            "repeat_item_DH": ranker.repeat_item_DH,
-            "recent": ranker.repeat_recent_weight,
-            "recent_item_D": ranker.repeat_recent_item_D,
-            "interest": ranker.repeat_interest_weight,
-            "bias": ranker.repeat_bias / _FAR,
-            "activity": ranker.repeat_activity_weight,
-            "shift": ranker.repeat_discovery_shift / _FAR,
+            "shift": ranker.repeat_discovery_shift / FAR,
         }
+        of_repeat = RepeatTerm.state_of(ranker)
+        made |= {f"repeat.{name}": value for name, value in of_repeat.items()}
         self.load_state_dict({name: _f(np.asarray(value)) for name, value in made.items()})
 
 

@@ -33,7 +33,8 @@ from driftline.v1 import interest_service_pb2 as pb  # noqa: E402
 from driftline.v1 import interest_service_pb2_grpc as pb_grpc  # noqa: E402
 
 from services.core.periods import closed_before  # noqa: E402
-from services.core.ranking import ItemStats, neutral_ranker  # noqa: E402
+from services.core.ranker import neutral_ranker  # noqa: E402
+from services.core.ranking import ItemStats  # noqa: E402
 from services.core.records import InterestVector  # noqa: E402
 from services.core.schema import DEFAULT_TENANT, Granularity, interest_view  # noqa: E402
 from services.store.feast_config import FeastConfig  # noqa: E402

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.pooling import DAY_S, PoolingConfig, pool_rank_states
+from services.core.ranker import neutral_ranker, repeat_inputs
 from services.core.ranking import (
     ItemStats,
-    neutral_ranker,
     popularity_shares,
     query_vectors,
     score_items,
@@ -46,6 +46,10 @@ def ranker(seed=0):
         repeat_interest_weight=0.25,
         repeat_bias=0.1,
         repeat_activity_weight=-0.2,
+        repeat_project_DP=normal(WIDTH, 2),
+        repeat_in_YK=normal(repeat_inputs(2, 2, 2), 6),
+        repeat_hidden_K=normal(6),
+        repeat_out_K=normal(6),
         repeat_discovery_shift=-0.7,
     )
 
@@ -109,13 +113,24 @@ def slow_score(world, u, j, r, now):
         * last_of_weeks(mine, h) / (activity[h] + r.repeat_prior_H[h])
         for h in range(2)
     )  # fmt: skip
-    recent = 2 ** (-(now - np.floor(time[mine].max())) / (r.repeat_recent_half_life_days * DAY_S))
+    counts = np.array([last_of_weeks(mine, h) for h in range(2)])
+    age = (now - np.floor(time[mine].max())) / DAY_S
+    recent = 2 ** (-age / r.repeat_recent_half_life_days)
+    inputs = np.concatenate(
+        [
+            features, items_ND[j] @ r.repeat_project_DP, np.log1p(counts), np.log1p(activity) / 3,
+            np.log((counts + 0.1) / (np.array(activity) + 1)),
+            [np.log1p(age) / 3, recent, 2 ** (-age / 28)],
+        ]
+    )  # fmt: skip
+    net = np.tanh(inputs @ r.repeat_in_YK + r.repeat_hidden_K) @ r.repeat_out_K
     repeat = (
         np.log(rate)
         + (r.repeat_recent_weight + items_ND[j] @ r.repeat_recent_item_D) * recent
         + r.repeat_interest_weight * interest
         + r.repeat_bias
         + r.repeat_activity_weight * np.log1p(activity[-1])
+        + net
     )
     return np.logaddexp(discovery + r.repeat_discovery_shift, repeat)
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from services.core.errors import ItemNotFound
 from services.core.pooling import PoolingConfig, pool_rank_states
-from services.core.ranking import ItemStats, neutral_ranker, score_items, top_items
+from services.core.ranker import neutral_ranker
+from services.core.ranking import ItemStats, score_items, top_items
 from services.core.recommend import (
     Consumed,
     Filters,

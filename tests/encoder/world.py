@@ -12,7 +12,7 @@ from services.core.errors import NotReady
 from services.core.items import with_content_hash
 from services.core.model import Model
 from services.core.pooling import PoolingConfig
-from services.core.ranking import neutral_ranker
+from services.core.ranker import neutral_ranker
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.core.tower import BackboneSpec, ItemTower, space_id_of
 from services.encoder.encoder import Encoder

@@ -14,7 +14,7 @@ import numpy as np
 
 from services.core.model import Model
 from services.core.pooling import PoolingConfig
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.schema import DEFAULT_TENANT
 from services.core.tower import BackboneSpec, ItemTower, space_id_of
 from services.runtime.settings import Settings

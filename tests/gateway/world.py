@@ -22,7 +22,8 @@ from grpc_status import rpc_status
 
 from services.core.errors import NotReady
 from services.core.periods import Period, period_from_name
-from services.core.ranking import ItemStats, Ranker, neutral_ranker
+from services.core.ranker import Ranker, neutral_ranker
+from services.core.ranking import ItemStats
 from services.core.records import Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.gateway.services import Ports, services_of

@@ -10,7 +10,7 @@ import pytest
 from services.core.errors import InvalidArgument, NotReady
 from services.core.model import ForecasterSpec, Model
 from services.core.pooling import PoolingConfig
-from services.core.ranking import neutral_ranker
+from services.core.ranker import neutral_ranker
 from services.core.schema import Granularity
 from services.core.tower import BackboneSpec, ItemTower, space_id_of
 from services.store.model_folder import (

@@ -1,0 +1,116 @@
+"""The repeat of core/repeats.py in torch: how a user's own past speaks for an item.
+
+Shape suffixes: N = items, D = width, H = half-lives, F = item features, P = what the net reads of
+an item's vector, C = items that a step scores, R = (user, item) repeats of a batch.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from services.core.ranker import LOG_SCALE, Ranker, repeat_inputs
+from services.core.repeats import SLOW_DAYS
+from services.training.batches import Batch
+
+# The bias must be able to go far in few steps.
+FAR = 10.0
+# Trained at the rate of matrices; the rest at that of scalars.
+MATRICES = ("item_DH", "recent_item_D")
+# How large the random start of the projection is.
+_START = 0.1
+
+
+class RepeatTerm(nn.Module):
+    """A rate, how it differs soon after, and a net that bends both."""
+
+    def __init__(
+        self, *, width: int, half_lives: int, windows: int, recent_half_life_days: float,
+        projected: int, hidden: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.recent_half_life_days = recent_half_life_days
+        self.log_weight_H = nn.Parameter(torch.zeros(half_lives))
+        self.log_prior_H = nn.Parameter(torch.zeros(half_lives))
+        self.item_DH = nn.Parameter(torch.zeros(width, half_lives))
+        self.recent = nn.Parameter(torch.zeros(()))
+        self.recent_item_D = nn.Parameter(torch.zeros(width))
+        self.interest = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.activity = nn.Parameter(torch.zeros(()))
+        self.project_DP = nn.Parameter(_START * torch.randn(width, projected))
+        self.net_in = nn.Linear(repeat_inputs(half_lives, windows, projected), hidden)
+        self.net_out = nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.net_out.weight)
+
+    def forward(
+        self, batch: Batch, items_ND: Tensor, interest_R: Tensor, kept_R: Tensor
+    ) -> Tensor:  # fmt: skip
+        """Return the score of the batch's repeats that `kept_R` names."""
+        user_R, item_R = batch.repeat_user_R[kept_R], batch.repeat_item_R[kept_R]
+        counts_RH, age_days_R = batch.repeat_counts_RH[kept_R], batch.repeat_age_days_R[kept_R]
+        weight_NH = torch.exp(self.log_weight_H + items_ND @ self.item_DH)
+        active_BH = batch.activity_BH + self.log_prior_H.exp()
+        rate_R = (weight_NH[item_R] * counts_RH / active_BH[user_R]).sum(1)
+        recent_R = torch.exp2(-age_days_R / self.recent_half_life_days)
+        gate_B = FAR * self.bias + self.activity * torch.log1p(batch.activity_BH[:, -1])
+        of_item_NP = torch.cat([batch.features_NF, items_ND @ self.project_DP], 1)
+        # As in core/repeats.py: the item's inputs come first.
+        inputs = [
+            of_item_NP[item_R],
+            torch.log1p(counts_RH),
+            (torch.log1p(batch.activity_BH) / LOG_SCALE)[user_R],
+            torch.log((counts_RH + 0.1) / (batch.activity_BH[user_R] + 1.0)),
+            torch.log1p(age_days_R)[:, None] / LOG_SCALE,
+            recent_R[:, None],
+            torch.exp2(-age_days_R / SLOW_DAYS)[:, None],
+        ]
+        net_R: Tensor = self.net_out(torch.tanh(self.net_in(torch.cat(inputs, 1))))[:, 0]
+        return (
+            torch.log(rate_R.clamp_min(1e-30))
+            + (self.recent + items_ND @ self.recent_item_D)[item_R] * recent_R
+            + self.interest * interest_R
+            + gate_B[user_R]
+            + net_R
+        )
+
+    def export(self) -> dict[str, Any]:
+        """Return what was learned under the names of core.ranker.Ranker."""
+        return {
+            "repeat_weight_H": _np(self.log_weight_H.exp()),
+            "repeat_prior_H": _np(self.log_prior_H.exp()),
+            "repeat_item_DH": _np(self.item_DH),
+            "repeat_recent_weight": float(self.recent.detach()),
+            "repeat_recent_item_D": _np(self.recent_item_D),
+            "repeat_recent_half_life_days": self.recent_half_life_days,
+            "repeat_interest_weight": float(self.interest.detach()),
+            "repeat_bias": FAR * float(self.bias.detach()),
+            "repeat_activity_weight": float(self.activity.detach()),
+            "repeat_project_DP": _np(self.project_DP),
+            "repeat_in_YK": _np(self.net_in.weight.T),
+            "repeat_hidden_K": _np(self.net_in.bias),
+            "repeat_out_K": _np(self.net_out.weight[0]),
+        }
+
+    @staticmethod
+    def state_of(ranker: Ranker) -> dict[str, np.ndarray | float]:
+        """Return the parameters that export() made a ranker of, by name."""
+        return {
+            "log_weight_H": np.log(ranker.repeat_weight_H),
+            "log_prior_H": np.log(ranker.repeat_prior_H),
+            "item_DH": ranker.repeat_item_DH,
+            "recent": ranker.repeat_recent_weight,
+            "recent_item_D": ranker.repeat_recent_item_D,
+            "interest": ranker.repeat_interest_weight,
+            "bias": ranker.repeat_bias / FAR,
+            "activity": ranker.repeat_activity_weight,
+            "project_DP": ranker.repeat_project_DP,
+            "net_in.weight": ranker.repeat_in_YK.T,
+            "net_in.bias": ranker.repeat_hidden_K,
+            "net_out.weight": ranker.repeat_out_K[None],
+        }
+
+
+def _np(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float32).copy()
