@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench eval clean
+.PHONY: help demo test test-slow lint type proto proto-check bench eval eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -35,6 +35,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt clients/python/pyproject.toml
 .venv-proto/.ready: protos/requirements.txt
 	$(PY) -m venv .venv-proto
 	.venv-proto/bin/pip install -q -r protos/requirements.txt
+	touch $@
+
+.venv-peers/.ready: peers/requirements.txt
+	$(PY) -m venv .venv-peers
+	.venv-peers/bin/pip install -q -r peers/requirements.txt
 	touch $@
 
 demo: $(VENV)/.ready  ## A year of real purchases, end to end; KEEP=1 leaves it up
@@ -79,6 +84,8 @@ proto-check: .venv-proto/.ready  ## Fail where generated code is stale or a chan
 eval: $(VENV)/.ready  ## Evaluate on Complete Journey: build/eval/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --out build/eval
 
+eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and implicit: build/eval-peers/report.html
+	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --peers --out build/eval-peers
 
 bench: $(VENV)/.ready  ## Cost of a read, freshness of what is served: build/bench/*.json
 	$(BIN)/python -m tests.bench.read

@@ -165,16 +165,21 @@ def evaluate(
     ablate: Annotated[
         bool, typer.Option(help="A model of ours without the interest vector too.")
     ] = False,
+    peers: Annotated[
+        bool, typer.Option(help="RecTools and implicit too; they live in .venv-peers.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
     out: Out = Path("build/eval"),
 ) -> None:
     """Train before the first origin, rank all items at each origin, and compare with every baseline."""
     from services.evaluation.command import run_evaluate
+    from services.evaluation.peers import peer_venv
     from services.store.backbone import load_backbone
     from services.training.evaluated import EvaluatedTrainer, variants
 
     if (events is None) != complete_journey:
         raise typer.BadParameter("name a file of events, or --complete-journey")
+    process = peer_venv() if peers else None
     if events is None:
         from services.pipeline.complete_journey import complete_journey_events
 
@@ -191,6 +196,7 @@ def evaluate(
             until=parse_date(until),
             user_limit=users,
             leave_one_out=leave_one_out,
+            peers=process,
             seed=seed,
             out=out,
             backbone=load_backbone(load_settings().backbone),

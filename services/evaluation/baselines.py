@@ -9,6 +9,7 @@ from services.core.progress import Progress
 from services.core.records import F32
 from services.evaluation import scorers
 from services.evaluation.factors import EASE_ITEMS
+from services.evaluation.peers import Peers
 from services.evaluation.protocol import Split
 from services.evaluation.recommendation import OURS
 from services.evaluation.rivals import POPULARITY, rivals
@@ -41,7 +42,8 @@ class Choices:
 
 
 def choose_baselines(
-    data: Dataset, split: Split, text_NV: F32, horizons: tuple[int, ...], *, seed: int = 0,
+    data: Dataset, split: Split, text_NV: F32, horizons: tuple[int, ...], *,
+    peers: Peers | None = None, seed: int = 0,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Choices:  # fmt: skip
     """Choose every rival's constants by NDCG@10 on the validation block, on warm items.
@@ -53,7 +55,11 @@ def choose_baselines(
     best = chooser.choose(POPULARITY)
     window = best["warm"]["window_days"]
     families = rivals(text_NV, window, is_choosing=False)
-    smaller = {f.name: f for f in rivals(text_NV, window, is_choosing=True)}
+    tried = rivals(text_NV, window, is_choosing=True)
+    if peers is not None:
+        families += peers.families(window)
+        tried += peers.tried(chooser, window)
+    smaller = {family.name: family for family in tried}
     chosen: dict[str, tuple[Family, Constants]] = {}
     for done, family in enumerate([POPULARITY, *families], 1):
         made = best if family is POPULARITY else chooser.choose(smaller[family.name])
@@ -77,6 +83,8 @@ def build_methods(
     notes = {}
     for name, (family, constants) in choices.chosen.items():
         by_name[name] = family.build(fit, constants)
+        if family.note is not None:
+            notes[name] = family.note(constants)
         if family.name == "ease" and fit.item_count > EASE_ITEMS:
             notes[name] = (
                 f"fitted on the {EASE_ITEMS:,} most popular of {fit.item_count:,} items; "

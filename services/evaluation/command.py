@@ -31,8 +31,9 @@ from services.evaluation.leave_one_out import (
     leave_one_out_view,
     without_last,
 )
+from services.evaluation.peers import PeerProcess, Peers
 from services.evaluation.protocol import Split, make_split
-from services.evaluation.recommendation import OURS, rank_all
+from services.evaluation.recommendation import OURS, Part, Samples, rank_all
 from services.evaluation.scorers import driftline
 from services.evaluation.staleness import staleness_report
 from services.evaluation.summary import by_origin, origins_lost, summarise
@@ -104,6 +105,7 @@ def run_evaluate(
     until: datetime | None = None,
     user_limit: int = USER_LIMIT,
     leave_one_out: bool = False,
+    peers: PeerProcess | None = None,
     predict_at: datetime | None = None,
     data_note: str = "",
     seed: int = 0,
@@ -127,6 +129,8 @@ def run_evaluate(
         user_limit: more users than this at an origin are sampled.
         leave_one_out: measure by leave-one-out too, of a second model that is trained for it. It
             leaks (see leave_one_out.py).
+        peers: answers for other libraries' recommenders (peers.PeerVenv); they are compared like
+            every other method, but not by leave-one-out. Their files stay in `out`/peers.
         predict_at: instant of predictions.parquet; unset means the last origin.
         data_note: said in the report: where the data come from.
         seed: of samples and intervals.
@@ -136,6 +140,8 @@ def run_evaluate(
         InvalidArgument: unreadable events, too few periods, or a model that saw the test block.
     """
     started = time.perf_counter()
+    if peers is not None and leave_one_out:
+        raise InvalidArgument("peers", "leave-one-out does not ask them; choose one of the two")
     frame = _read(events, until)
     pooling = model.pooling if model is not None else PoolingConfig()
     data = dataset_from_frame(frame, granularity, pooling)
@@ -144,21 +150,19 @@ def run_evaluate(
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
     training = time.perf_counter()
-
-    def trained(by: Trainer) -> Model:
-        return by(
-            frame, encoder, granularity=granularity, until=first_origin, on_progress=on_progress
-        )
-
-    model = trained(trainer) if model is None else model
-    others = {
-        name: other if isinstance(other, Model) else trained(other)
-        for name, other in (variants or {}).items()
-    }
-    _refuse_seen({"model": model, **others}, first_origin)
+    others = _models(
+        {"model": model or trainer, **(variants or {})}, frame, encoder, granularity,
+        first_origin, on_progress,
+    )  # fmt: skip
+    model = others.pop("model")
     evaluating = time.perf_counter()
     items_ND = model.tower.item_vectors(text_NV, data.item_ids)
-    choices = choose_baselines(data, split, text_NV, horizons, seed=seed, on_progress=on_progress)
+    asked = None
+    if peers is not None:
+        asked = Peers(peers, out / "peers", data, split, horizons, user_limit, seed=seed)
+    choices = choose_baselines(
+        data, split, text_NV, horizons, peers=asked, seed=seed, on_progress=on_progress
+    )
     methods = build_methods(
         choices, data.before(split.start(split.origins[0])), model, items_ND, text_NV,
         variants=others,
@@ -168,32 +172,19 @@ def run_evaluate(
         user_limit=user_limit, seed=seed, on_progress=on_progress,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
-    tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
-    skill = forecast_report(
-        data, split, model, items_ND, horizons=max(horizons), rng=rng, on_progress=on_progress
-    )
     report = {
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         "model": _model(model),
         "training": {name: list(curve) for name, curve in model.curves.items()},
-        "recommendation": tables,
-        "recommendation_by_origin": ndcg_by_origin,
-        "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
-        "forecast": skill.by_horizon,
-        "forecast_mean4": skill.aggregate,
-        "forecast_ceiling": {
-            "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
-            "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
-        },
-        "forecast_fans": forecast_fans(data, split, model, items_ND),
-        "staleness": staleness_report(
-            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
+        **_recommendations(samples, split, methods, rng),
+        **_forecasts(
+            data, split, model, items_ND, text_NV, horizons,
+            user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
         ),
     }  # fmt: skip
-    write_predictions(
-        out, data, model, items_ND, at=predict_at or instant(split.start(split.origins[-1]))
-    )
+    predicted = predict_at or instant(split.start(split.origins[-1]))
+    write_predictions(out, data, model, items_ND, at=predicted)
     if leave_one_out:
         report["leave_one_out"] = _leave_one_out(
             data, frame, choices, trainer, encoder, text_NV,
@@ -206,8 +197,7 @@ def run_evaluate(
         "evaluate": ended - evaluating,
         "total": ended - started,
     }
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    write_html(out / "report.html", report)
+    _write(out, report)
     return Evaluation(report=report, model=model)
 
 
@@ -242,12 +232,25 @@ def _read(events: Path | pl.DataFrame, until: datetime | None) -> pl.DataFrame:
     return frame if until is None else frame.filter(pl.col(EVENT_TIME) < until)
 
 
-def _refuse_seen(models: Mapping[str, Model], first_origin: datetime) -> None:
+def _models(
+    given: Mapping[str, Model | Trainer], frame: pl.DataFrame, encoder: EncodedTexts,
+    granularity: Granularity, first_origin: datetime, on_progress: Progress,
+) -> dict[str, Model]:  # fmt: skip
+    """Train what is not trained yet; refuse what saw the test block."""
+    models = {
+        name: one
+        if isinstance(one, Model)
+        else one(
+            frame, encoder, granularity=granularity, until=first_origin, on_progress=on_progress
+        )
+        for name, one in given.items()
+    }
     for name, model in models.items():
         if model.trained_until > first_origin:
             raise InvalidArgument(
                 name, f"saw events up to {model.trained_until}, the first origin is {first_origin}"
             )
+    return models
 
 
 def _checked(horizons: tuple[int, ...]) -> tuple[int, ...]:
@@ -270,6 +273,44 @@ def _leave_one_out(
     rng = np.random.default_rng(seed)
     tables = leave_one_out_tables(view, methods.by_name, rng, on_progress)
     return {"warning": WARNING, "recommendation": tables}
+
+
+def _recommendations(
+    samples: Mapping[Part, Samples], split: Split, methods: Methods, rng: np.random.Generator
+) -> dict[str, Any]:
+    tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
+    return {
+        "recommendation": tables,
+        "recommendation_by_origin": ndcg_by_origin,
+        "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
+    }
+
+
+def _write(out: Path, report: dict[str, Any]) -> None:
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_html(out / "report.html", report)
+
+
+def _forecasts(
+    data: Dataset, split: Split, model: Model, items_ND: F32, text_NV: F32,
+    horizons: tuple[int, ...], *, user_limit: int, seed: int, rng: np.random.Generator,
+    on_progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    skill = forecast_report(
+        data, split, model, items_ND, horizons=max(horizons), rng=rng, on_progress=on_progress
+    )
+    return {
+        "forecast": skill.by_horizon,
+        "forecast_mean4": skill.aggregate,
+        "forecast_ceiling": {
+            "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
+            "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
+        },
+        "forecast_fans": forecast_fans(data, split, model, items_ND),
+        "staleness": staleness_report(
+            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
+        ),
+    }
 
 
 def _model(model: Model) -> dict[str, Any]:

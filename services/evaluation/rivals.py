@@ -52,14 +52,14 @@ def rivals(text_NV: F32, window: float, *, is_choosing: bool) -> list[Family]:
             build=lambda fit, c: with_popularity(scorers.frequency(), window, TIE),
             grid={},
         ),
-        _finished(
+        finished(
             "recency_frequency",
             lambda fit, c: scorers.recency_frequency(c["half_life"]),
             {"half_life": HALF_LIVES},
             window,
             is_choosing=is_choosing,
         ),
-        _finished(
+        finished(
             "user_knn",
             lambda fit, c: user_knn(c["half_life"], c["own_share"], int(c["neighbours"])),
             {
@@ -85,7 +85,7 @@ def _itemknn(window: float, *, is_choosing: bool) -> Family:
         return itemknn(c["half_life"], shrink, neighbours, near_NN)
 
     grid = {"half_life": HALF_LIVES, "shrink": (0.0, 10.0, 50.0), "neighbours": (100, 20, 400)}
-    return _finished("itemknn", build, grid, window, is_choosing=is_choosing)
+    return finished("itemknn", build, grid, window, is_choosing=is_choosing)
 
 
 def _ease(window: float, *, is_choosing: bool) -> Family:
@@ -101,7 +101,7 @@ def _ease(window: float, *, is_choosing: bool) -> Family:
         "regularisation": (200.0, 50.0, 1000.0),
         "keeps_diagonal": (1.0, 0.0),
     }
-    return _finished("ease", build, grid, window, is_choosing=is_choosing)
+    return finished("ease", build, grid, window, is_choosing=is_choosing)
 
 
 def _ials(window: float, *, is_choosing: bool) -> Family:
@@ -117,12 +117,12 @@ def _ials(window: float, *, is_choosing: bool) -> Family:
         "half_life": (math.inf, 12.0),
         "factors": (32.0, 64.0),
     }
-    return _finished("ials", build, grid, window, is_choosing=is_choosing)
+    return finished("ials", build, grid, window, is_choosing=is_choosing)
 
 
-def _finished(
+def finished(
     name: str, build: Callable[[Dataset, Constants], Method], grid: Grid, window: float, *,
-    is_choosing: bool,
+    is_choosing: bool, note: Callable[[Constants], str] | None = None,
 ) -> Family:  # fmt: skip
     """Return the family whose scores are mixed with popularity, and hide what was had, by FINISH.
 
@@ -135,13 +135,13 @@ def _finished(
 
     last = _last(bare)
 
-    def finished(fit: Dataset, c: Constants) -> Method:
+    def built(fit: Dataset, c: Constants) -> Method:
         mixed = with_popularity(
             last(fit, *(c[key] for key in grid)), window, c["popularity_weight"]
         )
         return without_had(mixed) if c["without_had"] else mixed
 
-    return Family(name=name, build=finished, grid={**grid, **FINISH})
+    return Family(name=name, build=built, grid={**grid, **FINISH}, note=note)
 
 
 def _last(make: Callable[..., T]) -> Callable[..., T]:

@@ -28,6 +28,8 @@ class Family:
     build: Callable[[Dataset, Constants], Method]
     # By constant, in the order of choosing; the first value of each is where choosing starts.
     grid: Mapping[str, tuple[float, ...]]
+    # What a reader must know of it, once it is built with these constants.
+    note: Callable[[Constants], str] | None = None
 
 
 class Chooser:
@@ -47,15 +49,16 @@ class Chooser:
             )
             for origin in block.origins
         ]
-        self._views = [view for view in views if len(view.users)]
-        self._asked = [AskedOrigin(view, TARGETS, by_user=False) for view in self._views]
+        # Who is asked at each origin.
+        self.views = [view for view in views if len(view.users)]
+        self._asked = [AskedOrigin(view, TARGETS, by_user=False) for view in self.views]
         # What a method may be fitted on.
         self.fit = before.before(block.start(block.origins[0]))
 
     def measure(self, method: Method) -> dict[str, float]:
         """Return NDCG@10 on each target, mean over horizons."""
         samples: dict[Part, Samples] = {}
-        for view, asked in zip(self._views, self._asked, strict=True):
+        for view, asked in zip(self.views, self._asked, strict=True):
             asked.measure(method(view.past, view.now), "tried", samples)
         return {target: mean_ndcg(samples, target, "tried") for target in TARGETS}
 
