@@ -3,6 +3,7 @@
 Shape suffixes: U = users, N = items, A = users asked.
 """
 
+import implicit
 import numpy as np
 from implicit.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import BM25Recommender
@@ -28,7 +29,7 @@ class Als:
         fit_UN = decayed_periods(questions.to_fit, self._shape, self._half_life)
         self._is_known_N = np.bincount(fit_UN.indices, minlength=self._shape[1]) > 0
         self._model.fit(fit_UN, show_progress=False)
-        self.said = {"library": "implicit ALS", "sweeps": SWEEPS}
+        self.said = {"library": f"implicit {implicit.__version__} ALS", "sweeps": SWEEPS}
 
     def answer(self, past: Events, users_A: np.ndarray) -> Answer:
         """Solve the users asked from their own past."""
@@ -46,7 +47,7 @@ class Bm25:
     def __init__(self, questions: Questions, constants: Constants, seed: int) -> None:
         self._shape = questions.user_count, questions.item_count
         self._constants = constants
-        self.said = {"library": "implicit BM25"}
+        self.said = {"library": f"implicit {implicit.__version__} BM25"}
 
     def answer(self, past: Events, users_A: np.ndarray) -> Answer:
         """Return each user's own weights, and the items' neighbours."""

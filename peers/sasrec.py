@@ -6,6 +6,7 @@ Shape suffixes: E = events, A = users asked, N = items, L = length of a session,
 import copy
 import logging
 import warnings
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
-# A fit ends before these where the loss on what was held out has stopped falling.
-MAX_EPOCHS, PATIENCE = 30, 2
+# Epochs without a lower loss on what was held out, after which a fit ends.
+PATIENCE = 2
 # Users whose last item is held out of training, at most.
 HELD_OUT = 4_000
 # Up to here every item is in the loss's denominator; beyond it, so many drawn at random.
@@ -40,6 +41,7 @@ class KeepBest(pl.Callback):
         if loss < min(self.losses, default=np.inf):
             self._weights = copy.deepcopy(module.state_dict())
         self.losses.append(loss)
+        print(f"epoch {len(self.losses)}: {loss:.4f} on what was held out", flush=True)
         trainer.should_stop = len(self.losses) - 1 - self.best >= PATIENCE
 
     @property
@@ -70,12 +72,12 @@ class Sasrec:
             loss="softmax" if is_softmax else "sampled_softmax", n_negatives=NEGATIVES,
             get_val_mask_func=held_out,
         )  # fmt: skip
-        self._model._trainer = trainer()  # as RecTools documents it
+        self._model._trainer = trainer(int(constants["epochs"]))  # as RecTools documents it
         self._model.fit(Dataset.construct(sessions))
         # It trains with a copy of the trainer.
         best = next(c for c in self._model.fit_trainer.callbacks if isinstance(c, KeepBest))
         self.said = {
-            "library": "RecTools SASRec",
+            "library": f"RecTools {version('rectools')} SASRec",
             "sessions": int(sessions[Columns.User].nunique()),
             "epochs": len(best.losses),
             "best_epoch": best.best + 1,
@@ -105,13 +107,15 @@ class Sasrec:
     def _sessions(self, events: Events) -> pd.DataFrame:
         """Cut each user's events into sessions of length + 1, each from where the one before ended.
 
-        A user's latest session has a negative number.
-
         RecTools learns from a user's last session only: here that would leave most events unused.
+
+        Args:
+            events: by user, then time.
+
+        Returns:
+            What RecTools takes for users are sessions; a user's latest one has a negative number.
         """
-        order = np.argsort(events.user, kind="stable")
-        user_E, item_E = events.user[order], events.item[order]
-        users, starts, counts = np.unique(user_E, return_index=True, return_counts=True)
+        users, starts, counts = np.unique(events.user, return_index=True, return_counts=True)
         rows, sessions = [], []
         for user, start, count in zip(users, starts, counts, strict=True):
             # The last session is full; the oldest may be short.
@@ -123,7 +127,7 @@ class Sasrec:
         return pd.DataFrame(
             {
                 Columns.User: np.concatenate(sessions),
-                Columns.Item: item_E[row],
+                Columns.Item: events.item[row],
                 Columns.Weight: 1.0,
                 # Any that keeps the order.
                 Columns.Datetime: pd.to_datetime(np.arange(len(row)), unit="s"),
@@ -131,10 +135,10 @@ class Sasrec:
         )
 
 
-def trainer() -> pl.Trainer:
+def trainer(epochs: int) -> pl.Trainer:
     """Return a trainer that writes no file."""
     return pl.Trainer(
-        max_epochs=MAX_EPOCHS, callbacks=[KeepBest()], accelerator="cpu", devices=1, deterministic=True,
+        max_epochs=epochs, callbacks=[KeepBest()], accelerator="cpu", devices=1, deterministic=True,
         logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip

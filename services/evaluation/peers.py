@@ -57,6 +57,8 @@ GRIDS: dict[str, Grid] = {
     },
 }
 PREFIX = "peer_"
+# Of SASRec, at most: an epoch is dear, and which setting learns faster shows early.
+EPOCHS, CHOOSING_EPOCHS = 30.0, 4.0
 
 
 class PeerProcess(Protocol):
@@ -274,15 +276,19 @@ def families(block: PeerBlock, window: float, *, is_choosing: bool) -> list[Fami
     Args:
         block: whose origins they can be asked at.
         window: of popularity, days.
-        is_choosing: whether constants are being chosen.
+        is_choosing: whether constants are being chosen: SASRec then learns for fewer epochs.
     """
 
     def family(peer: str, grid: Grid) -> Family:
+        fixed = {}
+        if peer == "sasrec":
+            fixed["epochs"] = CHOOSING_EPOCHS if is_choosing else EPOCHS
+
         def build(fit: Dataset, constants: Constants) -> Method:
-            return block.method(peer, fit, constants)
+            return block.method(peer, fit, constants | fixed)
 
         def note(constants: Constants) -> str:
-            return block.said(peer, {name: constants[name] for name in grid})
+            return block.said(peer, {name: constants[name] for name in grid} | fixed)
 
         return finished(PREFIX + peer, build, grid, window, is_choosing=is_choosing, note=note)
 

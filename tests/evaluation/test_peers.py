@@ -143,6 +143,8 @@ def test_choosing_hides_the_test_block_from_peers(compared):
     _, out, peer = compared
     with np.load(out / "peers" / "validation" / "questions" / "events.npz") as arrays:
         assert arrays["time"].max() < (START + timedelta(weeks=16)).timestamp()
+    epochs = {q.parts[-2]: c["epochs"] for name, c, q in peer.asked if name == "sasrec"}
+    assert epochs["validation"] < epochs["test"]
     # The origins see one setting, or another for new items too.
     blocks = [questions.parts[-2] for name, _, questions in peer.asked if name == "als"]
     assert 1 <= blocks.count("test") <= 2 < blocks.count("validation")
@@ -178,7 +180,7 @@ def venv():
 SMALL = {
     "als": {"factors": 4.0, "regularisation": 0.1, "alpha": 4.0, "half_life": float("inf")},
     "bm25": {"half_life": 12.0, "neighbours": 10.0, "k1": 1.2, "b": 0.75},
-    "sasrec": {"width": 16.0, "length": 8.0, "learning_rate": 3e-3, "softmax": 1.0},
+    "sasrec": {"width": 16.0, "length": 8.0, "learning_rate": 1e-2, "softmax": 1.0, "epochs": 40.0},
 }
 
 
