@@ -1,29 +1,33 @@
 """Workers as threads of this process: what several compute is what one computes."""
 
 import copy
-import subprocess
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from services.core.errors import InvalidArgument
-from services.training import handover
 from services.training.batches import part_of
 from services.training.fit_ranker import backward, seed_of, validation_loss
 from services.training.ranker import RankerModule
 from services.training.ranker_job import run_ranker_job
 from services.training.start import start_tower, with_known_items
 from services.training.workers import ALONE, ComputeConfig, check_compute, cpu_count, sum_gradients
+from tests.training.gloo_worker import pair
 from tests.training.jobs import PLAIN, job_and_origins
 from tests.training.origins import POOLING, SMALL, origins_of, planted
 from tests.training.test_fit_ranker import assert_same, weights
 
-ROOT = Path(__file__).parents[2]
+
+def assert_close(two, one):
+    """Hold two workers' result against one's: rounding apart, and what training makes of it."""
+    assert two.epochs == one.epochs
+    for name, value in weights(one).items():
+        np.testing.assert_allclose(weights(two)[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    for name, curve in one.curves.items():
+        np.testing.assert_allclose(two.curves[name], curve, rtol=1e-3, err_msg=name)
 
 
 class Meeting:
@@ -152,36 +156,20 @@ def test_validation_is_shared_out_and_says_the_same():
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def two(tmp_path_factory):
     """What two processes of a gloo group made, each of the whole job."""
-    folder = tmp_path_factory.mktemp("pair")
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.gloo_worker", str(rank), "2", str(folder)],
-            cwd=ROOT,
-        )
-        for rank in range(2)
-    ]
-    assert [child.wait(120) for child in children] == [0, 0]
-    return [handover.read(folder / str(rank)) for rank in range(2)]
+    return pair(tmp_path_factory.mktemp("pair"), "plain")
 
 
-def test_two_processes_train_to_the_weights_of_one(pair):
+def test_two_processes_train_to_the_weights_of_one(two):
     one = run_ranker_job(*job_and_origins())
     assert len(one.curves["ranker quality by epochs"]) == 2
-    for two in pair:
-        assert two.epochs == one.epochs
-        for name, value in weights(one).items():
-            np.testing.assert_allclose(
-                weights(two)[name], value, rtol=1e-3, atol=1e-4, err_msg=name
-            )
-        for name, curve in one.curves.items():
-            np.testing.assert_allclose(two.curves[name], curve, rtol=1e-3, err_msg=name)
+    assert_close(two[0], one)
 
 
-def test_all_workers_have_the_same_bits(pair):
-    assert_same(*pair)
-    assert pair[0].curves == pair[1].curves
+def test_all_workers_have_the_same_bits(two):
+    assert_same(*two)
+    assert two[0].curves == two[1].curves
 
 
 @pytest.mark.parametrize("workers", [0, -1, 10_000])
