@@ -1,6 +1,6 @@
 """Workers by Ray Train, on this machine: the child process of ray_workers.py, and what it starts.
 
-    python -m services.training.ray_process FOLDER WORKERS USE_GPU TEMP_DIR
+    python -m services.training.ray_process FOLDER WORKERS USE_GPU TEMP_DIR PARENT
 
 Only this file imports ray. It starts workers and hands over: what they compute is ranker_job.py's.
 What Ray reads from the environment the parent has set.
@@ -36,11 +36,10 @@ from services.training.workers import Group, sum_arrays
 LOCK = "workers"
 
 
-def main(folder: str, workers: str, use_gpu: str, temp_dir: str) -> int:
+def main(folder: str, workers: str, use_gpu: str, temp_dir: str, parent: str) -> int:
     """Run the job that lies in a folder; returns the exit status. Stops when the parent is gone."""
     stopped = threading.Event()
     _stop_on_signals(stopped)
-    parent = os.getppid()
     job: RankerJob = handover.read(Path(folder) / ray_workers.JOB)
     with _states_of(job):
         ray.init(
@@ -63,12 +62,12 @@ def main(folder: str, workers: str, use_gpu: str, temp_dir: str) -> int:
         )
         try:
             thread.start()
-            while thread.is_alive() and not stopped.is_set() and os.getppid() == parent:
+            while thread.is_alive() and not stopped.is_set() and os.getppid() == int(parent):
                 thread.join(ray_workers.LOOK_S)
             return 1 if errors or thread.is_alive() else 0
         finally:
             ray.shutdown()
-            if os.getppid() != parent:
+            if os.getppid() != int(parent):
                 # Nobody is left to do it.
                 shutil.rmtree(temp_dir, ignore_errors=True)
 
@@ -78,7 +77,7 @@ def _states_of(job: RankerJob) -> contextlib.AbstractContextManager[Any]:
     if job.checkpoints is None:
         return contextlib.nullcontext()
     job.checkpoints.folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(job.checkpoints.folder.parent / LOCK)
+    return FileLock(job.checkpoints.folder.parent / LOCK, timeout=ray_workers.STOP_LIMIT_S)
 
 
 def _stop_on_signals(stopped: threading.Event) -> None:

@@ -103,7 +103,8 @@ def _folder(job: RankerJob) -> Iterator[Path]:
 def _child(folder: Path, compute: ComputeConfig) -> Iterator["subprocess.Popen[bytes]"]:
     """Start the child, and stop it where it still runs at the end."""
     scratch = short_temp_dir()
-    arguments = (str(folder), str(compute.workers), str(int(compute.gpu)), str(scratch))
+    count, use_gpu, own = str(compute.workers), str(int(compute.gpu)), str(os.getpid())
+    arguments = (str(folder), count, use_gpu, str(scratch), own)
     with (folder / LOG).open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "services.training.ray_process", *arguments],

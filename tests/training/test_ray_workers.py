@@ -14,17 +14,22 @@ import numpy as np
 import pytest
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
+from services.core.schema import DEFAULT_TENANT
+from services.store.model_folder import load_model
 from services.training.checkpoints import Checkpoints
 from services.training.ranker_job import run_ranker_job
 from services.training.ray_workers import run_on_workers
+from services.training.workers import ComputeConfig
 from tests.training.gloo_worker import pair
 from tests.training.jobs import LONG, PLAIN, TWO, job_and_origins, long_on_ray
+from tests.training.store import filled
 from tests.training.test_fit_ranker import assert_same
 from tests.training.test_workers import assert_close
 
 # Not beside another cluster: each takes all of two cores.
 pytestmark = [pytest.mark.xdist_group("serve"), pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
+ALL_ALONE = ComputeConfig(workers=1)
 MARK = "DRIFTLINE_TEST_JOB"
 
 
@@ -155,3 +160,38 @@ def test_a_training_whose_driver_is_killed_goes_on_with_any_number_of_workers(ma
 def test_workers_that_die_again_and_again_end_it_with_a_reason(marked):
     with pytest.raises(DependencyUnavailable, match="Ray Train gave up"):
         long_on_ray(marked, lambda stage, done, total: kill(marked, max))
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_a_command_stopped_on_two_workers_goes_on_in_one_process(marked):
+    store = filled(marked / "store")
+
+    def stop(stage, done, total):
+        if stage == "train ranker":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        store.train(on_progress=stop, compute=TWO)
+    # Workers have ended: nothing writes a state any more.
+    assert set(processes_of(marked)) <= {os.getpid()}
+    steps = []
+    info = store.train(
+        on_progress=lambda stage, done, total: steps.append((stage, done)), compute=ALL_ALONE
+    )
+    assert all(done > 1 for stage, done in steps if stage == "train ranker")
+    card = load_model(Path(store.models.folder(DEFAULT_TENANT, info.model_version))).card
+    assert card.cost.workers == 1
+    assert store.states() == []
+
+
+@pytest.mark.slow
+def test_the_card_says_how_many_workers_there_were(marked):
+    store = filled(marked / "store")
+    info = store.train(compute=TWO)
+    card = load_model(Path(store.models.folder(DEFAULT_TENANT, info.model_version))).card
+    assert (card.cost.workers, card.config["compute"]["workers"]) == (2, 2)
+    assert info.stage == "live"
