@@ -35,7 +35,7 @@ MAX_FAILURES = 2
 # How often a process looks for what the others have done, and Ray whether its workers live.
 LOOK_S = 0.2
 STOP_LIMIT_S = 30.0
-# What lies in the folder that is handed over.
+# What is handed over lies in FOLDER; the log beside it, where it stays for whoever asks why.
 JOB, ORIGINS, PROGRESS, FITTED, REFUSED, LOG = (
     "job", "origins", "progress.jsonl", "fitted", "refused", "ray.log"
 )  # fmt: skip
@@ -74,12 +74,13 @@ def run_on_workers(
         handover.write(folder / JOB, job)
         for number, origin in enumerate(origins):
             handover.write(folder / ORIGINS / f"{number:06}", origin)
-        with _child(folder, compute) as child:
+        log = folder.with_name(LOG) if job.checkpoints else folder / LOG
+        with _child(folder, compute, log) as child:
             _follow(child, folder / PROGRESS, on_progress)
         if handover.is_written(folder / REFUSED):
             raise InvalidArgument(*handover.read(folder / REFUSED))
         if child.returncode or not handover.is_written(folder / FITTED):
-            raise DependencyUnavailable("Ray Train", f"gave up: {_last_line(folder / LOG)}")
+            raise DependencyUnavailable("Ray Train", f"gave up ({_last_line(log)}); see {log}")
         fitted, cpu_seconds = handover.read(folder / FITTED)
         return RanOnWorkers(fitted=fitted, cpu_seconds=cpu_seconds)
 
@@ -100,17 +101,17 @@ def _folder(job: RankerJob) -> Iterator[Path]:
 
 
 @contextmanager
-def _child(folder: Path, compute: ComputeConfig) -> Iterator["subprocess.Popen[bytes]"]:
+def _child(folder: Path, compute: ComputeConfig, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Start the child, and stop it where it still runs at the end."""
     scratch = short_temp_dir()
     count, use_gpu, own = str(compute.workers), str(int(compute.gpu)), str(os.getpid())
     arguments = (str(folder), count, use_gpu, str(scratch), own)
-    with (folder / LOG).open("wb") as log:
+    with log.open("wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "services.training.ray_process", *arguments],
             env={**os.environ, **_variables()},
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             # Ctrl-C is for the caller, who stops the workers in order.
             start_new_session=True,
@@ -165,4 +166,4 @@ def _follow(child: "subprocess.Popen[bytes]", told: Path, on_progress: Progress)
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1][:100] if lines else "it said nothing"
