@@ -112,6 +112,10 @@ def train(
         typer.Option(help="Go on from the live model in its space: no vector moves, seconds."),
     ] = False,
     base: Annotated[str, typer.Option(help="Go on from this model version instead.")] = "",
+    workers: Annotated[
+        int, typer.Option(help="Processes that share the ranker's steps, by Ray Train; 1: no Ray.")
+    ] = 1,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Train the ranker on a GPU a worker.")] = False,
 ) -> None:
     """Train item tower, ranker and forecaster on the stored events, and add the model to the registry.
 
@@ -120,14 +124,18 @@ def train(
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores
     from services.training.command import TrainRequest, parse_until, train_from_store
+    from services.training.workers import ComputeConfig, check_compute
 
     settings = load_settings()
+    compute = ComputeConfig(workers=workers, gpu=gpu)
+    check_compute(compute)
     request = TrainRequest(
         until=parse_until(until or None, settings),
         promote=promote,
         fresh=fresh,
         base=base,
         from_live=from_live,
+        compute=compute,
     )
     with StageBars(console) as bars:
         # What was imported may still lie in the inbox: the first training comes before any refresh.
