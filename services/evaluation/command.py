@@ -20,9 +20,6 @@ from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
-from services.evaluation.ceiling import forecast_ceiling
-from services.evaluation.fans import forecast_fans
-from services.evaluation.forecast import forecast_report
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
 from services.evaluation.leave_one_out import (
@@ -34,8 +31,8 @@ from services.evaluation.leave_one_out import (
 from services.evaluation.protocol import Split, make_split
 from services.evaluation.recommendation import OURS, rank_all
 from services.evaluation.scorers import driftline
-from services.evaluation.staleness import staleness_report
 from services.evaluation.summary import by_origin, origins_lost, summarise
+from services.evaluation.vectors import vector_report
 from services.store.ports import TextEncoder
 
 # Users of predictions.parquet, the first ids in order.
@@ -169,9 +166,6 @@ def run_evaluate(
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
-    skill = forecast_report(
-        data, split, model, items_ND, horizons=max(horizons), rng=rng, on_progress=on_progress
-    )
     report = {
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
@@ -180,15 +174,9 @@ def run_evaluate(
         "recommendation": tables,
         "recommendation_by_origin": ndcg_by_origin,
         "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
-        "forecast": skill.by_horizon,
-        "forecast_mean4": skill.aggregate,
-        "forecast_ceiling": {
-            "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
-            "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
-        },
-        "forecast_fans": forecast_fans(data, split, model, items_ND),
-        "staleness": staleness_report(
-            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
+        **vector_report(
+            data, split, model, items_ND, text_NV, horizons=max(horizons),
+            user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
         ),
     }  # fmt: skip
     write_predictions(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from services.core.ranking import Ranker
+from services.core.ranker import Ranker
 from services.core.tower import ItemTower
 from services.store.files import replacing
 from services.training.checkpoints import Checkpoints
