@@ -148,10 +148,8 @@ def run_evaluate(
         )
 
     model = trained(trainer) if model is None else model
-    others = {
-        name: other if isinstance(other, Model) else trained(other)
-        for name, other in (variants or {}).items()
-    }
+    given = (variants or {}).items()
+    others = {name: v if isinstance(v, Model) else trained(v) for name, v in given}
     _refuse_seen({"model": model, **others}, first_origin)
     evaluating = time.perf_counter()
     items_ND = model.tower.item_vectors(text_NV, data.item_ids)
@@ -188,15 +186,17 @@ def run_evaluate(
             user_limit=user_limit, seed=seed, on_progress=on_progress,
         )  # fmt: skip
     ended = time.perf_counter()
-    report["seconds"] = {
-        "encode": encoder.seconds,
-        "train": evaluating - training,
-        "evaluate": ended - evaluating,
-        "total": ended - started,
-    }
+    _write(
+        out, report, encode=encoder.seconds, train=evaluating - training,
+        evaluate=ended - evaluating, total=ended - started,
+    )  # fmt: skip
+    return Evaluation(report=report, model=model)
+
+
+def _write(out: Path, report: dict[str, Any], **seconds: float) -> None:
+    report["seconds"] = seconds
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     write_html(out / "report.html", report)
-    return Evaluation(report=report, model=model)
 
 
 def write_predictions(
