@@ -1,6 +1,7 @@
 """`driftline`: the commands of an operator and of a data scientist."""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.core.errors import CoreError
+from services.core.errors import CoreError, InvalidArgument
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
@@ -103,19 +104,36 @@ def train(
         str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: now.")
     ] = "",
     promote: Annotated[bool, typer.Option(help="Make the model live at once.")] = True,
+    fresh: Annotated[
+        bool, typer.Option(help="Ignore what a killed training left, and kept text vectors.")
+    ] = False,
+    from_live: Annotated[
+        bool,
+        typer.Option(help="Go on from the live model in its space: no vector moves, seconds."),
+    ] = False,
+    base: Annotated[str, typer.Option(help="Go on from this model version instead.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: DRIFTLINE_TRAIN_WORKERS.")] = 0,
 ) -> None:
-    """Train item tower, ranker and forecaster on the stored events, and add the model to the registry."""
+    """Train item tower, ranker and forecaster on the stored events, and add the model to the registry.
+
+    Killed at any moment, the same command goes on where it stood.
+    """
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores
-    from services.training.command import train_from_store
+    from services.training.command import TrainRequest, parse_until, train_from_store
 
     settings = load_settings()
+    request = TrainRequest(
+        until=parse_until(until or None, settings),
+        promote=promote,
+        fresh=fresh,
+        base=base,
+        from_live=from_live,
+    )
     with StageBars(console) as bars:
         # What was imported may still lie in the inbox: the first training comes before any refresh.
         preprocess(open_stores(settings).tables, settings)
-        info = train_from_store(
-            settings, until=until or None, promote=promote, on_progress=bars.report
-        )
+        info = train_from_store(settings, request, on_progress=bars.report)
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
 
 
@@ -132,6 +150,14 @@ def evaluate(
     ] = Granularity.WEEK,
     origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 8,
     horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
+    every: Annotated[
+        int, typer.Option(min=1, help="Periods between origins; 3 with months makes quarters.")
+    ] = 1,
+    until: Annotated[
+        str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: all.")
+    ] = "",
+    users: Annotated[int, typer.Option(min=1, help="Users asked at an origin, at most.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
     out: Out = Path("build/eval"),
 ) -> None:
     """Train before the first origin, rank all items at each origin, and compare with every baseline."""
@@ -152,13 +178,47 @@ def evaluate(
             source,
             granularity=granularity,
             origins=origins,
-            horizons=tuple(int(part) for part in horizons.split(",")),
+            horizons=parse_horizons(horizons),
+            every=every,
+            until=parse_date(until),
+            user_limit=users,
+            seed=seed,
             out=out,
             backbone=load_backbone(load_settings().backbone),
             trainer=train_before,
             on_progress=bars.report,
         )
     console.print(f"report: {out / 'report.html'}")
+
+
+def parse_horizons(said: str) -> tuple[int, ...]:
+    """Return "1,4" as numbers.
+
+    Raises:
+        InvalidArgument: a part is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in said.split(","))
+    except ValueError:
+        raise InvalidArgument(
+            "horizons", f"{said!r} is not a list of whole numbers; write it like 1,4"
+        ) from None
+
+
+def parse_date(said: str) -> datetime | None:
+    """Return the start of a day in UTC; nothing said is None.
+
+    Raises:
+        InvalidArgument: not a date.
+    """
+    if not said:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
+    except ValueError:
+        raise InvalidArgument(
+            "until", f"{said!r} is not a date; write it like 2017-12-18"
+        ) from None
 
 
 @app.command()

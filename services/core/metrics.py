@@ -1,7 +1,7 @@
 """Metrics of rankings and forecasts, and their intervals.
 
 Shape suffixes: U = users, K = rank positions, S = samples (user, origin), D = width, M = resamples,
-C = columns.
+C = columns, L = items.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from services.core.pooling import F64, I64
 from services.core.records import F32
+
+# Bounds the bootstrap's memory at this many times the users.
+RESAMPLES_AT_ONCE = 100
 
 
 def rank_metrics(hit_UK: NDArray[np.bool_], truth_count_U: I64) -> tuple[F64, F64]:
@@ -29,6 +32,58 @@ def rank_metrics(hit_UK: NDArray[np.bool_], truth_count_U: I64) -> tuple[F64, F6
     best_U = np.cumsum(gain_K)[np.minimum(truth_count_U, positions) - 1]
     recall_U = hit_UK.sum(axis=1) / np.minimum(truth_count_U, positions)
     return recall_U, (hit_UK * gain_K).sum(axis=1) / best_U
+
+
+# Of rank_figures, in order; each is named with its position: recall_at_10.
+RANK_FIGURES = ("recall", "precision", "f1", "ndcg", "hit_rate", "mrr")
+
+
+def rank_figures(
+    hit_UK: NDArray[np.bool_], truth_count_U: I64, positions: tuple[int, ...]
+) -> dict[str, F64]:
+    """Return each user's figures at several depths of one ranking, by name: recall_at_10, ...
+
+    Args:
+        hit_UK: whether the item at each place, best first, is among the user's truths. Fewer
+            places than a depth mean that there was nothing more to show.
+        truth_count_U: truths of each user, at least 1.
+        positions: depths.
+
+    Returns:
+        recall: hits / min(depth, truths). precision: hits / depth. f1: their harmonic mean.
+        ndcg: discounted hits over their best possible sum. hit_rate: 1 with any hit.
+        mrr: 1 / place of the first hit, 0 without one.
+    """
+    deepest = max(positions)
+    gain_K = 1.0 / np.log2(np.arange(2, deepest + 2))
+    ideal_K = np.cumsum(gain_K)
+    hits_UK = np.cumsum(hit_UK, axis=1)
+    gained_UK = np.cumsum(hit_UK * gain_K[: hit_UK.shape[1]], axis=1)
+    # One past the end where there is no hit.
+    first_U = np.where(hit_UK.any(axis=1), hit_UK.argmax(axis=1), deepest)
+    figures: dict[str, F64] = {}
+    for depth in positions:
+        last = min(depth, hit_UK.shape[1]) - 1
+        hits_U = hits_UK[:, last].astype(np.float64)
+        findable_U = np.minimum(truth_count_U, depth)
+        recall_U, precision_U = hits_U / findable_U, hits_U / depth
+        values = (
+            recall_U,
+            precision_U,
+            2.0 * recall_U * precision_U / np.maximum(recall_U + precision_U, 1e-300),
+            gained_UK[:, last] / ideal_K[findable_U - 1],
+            (hits_U > 0).astype(np.float64),
+            np.where(first_U < depth, 1.0 / (first_U + 1.0), 0.0),
+        )
+        names = [f"{name}_at_{depth}" for name in RANK_FIGURES]
+        figures.update(zip(names, values, strict=True))
+    return figures
+
+
+def self_information(count_L: I64) -> F64:
+    """Return -log2 of each item's share of events, bits; one event is added to each item."""
+    share_L: F64 = (count_L + 1.0) / (count_L.sum() + len(count_L))
+    return -np.log2(share_L)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +110,31 @@ def bootstrap_means(
     value_SC: F64, user_S: I64, rng: np.random.Generator, resamples: int = 1000
 ) -> tuple[F64, F64, F64]:
     """Return mean, low and high of each column; all columns share their draws."""
-    rows_S, draws_MU, count_U = _draws(user_S, rng, resamples)
-    sums_UC = np.zeros((len(count_U), value_SC.shape[1]))
-    np.add.at(sums_UC, rows_S, value_SC)
-    mean_MC = (draws_MU @ sums_UC) / np.maximum(draws_MU @ count_U, 1.0)[:, None]
+    mean_MC = resampled_means(value_SC, user_S, rng, resamples)
     low_C, high_C = np.quantile(mean_MC, [0.025, 0.975], axis=0)
     return value_SC.mean(axis=0), low_C, high_C
+
+
+def resampled_means(
+    value_SC: NDArray[np.floating], user_S: I64, rng: np.random.Generator, resamples: int = 1000
+) -> F64:
+    """Return each column's mean in each resample [M, C], users drawn whole and alike for all.
+
+    The difference of two columns is therefore the paired difference of their methods.
+    """
+    order_S = np.argsort(user_S, kind="stable")
+    starts_U = np.flatnonzero(np.diff(user_S[order_S], prepend=user_S[order_S[0]] - 1))
+    sums_UC = np.add.reduceat(value_SC[order_S].astype(np.float64), starts_U, axis=0)
+    count_U = np.diff(np.append(starts_U, len(user_S))).astype(np.float64)
+    users = len(starts_U)
+    mean_MC = np.empty((resamples, value_SC.shape[1]))
+    for at in range(0, resamples, RESAMPLES_AT_ONCE):
+        rows = min(RESAMPLES_AT_ONCE, resamples - at)
+        drawn = rng.integers(users, size=(rows, users)) + np.arange(rows)[:, None] * users
+        draws_MU = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
+        draws_MU = draws_MU.astype(np.float64)
+        mean_MC[at : at + rows] = (draws_MU @ sums_UC) / (draws_MU @ count_U)[:, None]
+    return mean_MC
 
 
 def bootstrap_ratio(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.core.card import ModelCard
 from services.core.pooling import PoolingConfig
 from services.core.ranking import Ranker
 from services.core.records import F32, ModelInfo
@@ -38,6 +39,10 @@ class Model:
     # Of the events and texts it learned from.
     data_sha256: str
     metrics: dict[str, float]
+    # Name -> (epochs done, loss in nats), such as "ranker" and "ranker validation". Like the card,
+    # no part of the version.
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    card: ModelCard | None = None
 
     def info(self, stage: str = "") -> ModelInfo:
         """Return the registry's row."""

@@ -145,7 +145,7 @@ def recommend(
         row_K=row_K,
         score_K=scores.score_UN[0, row_K],
         interest_K=scores.interest_UN[0, row_K],
-        popularity_K=scores.popularity_N[row_K],
+        popularity_K=scores.popularity_UN[0, row_K],
         repeat_K=scores.repeat_UN[0, row_K],
     )
 

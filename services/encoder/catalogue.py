@@ -92,7 +92,7 @@ def rows_of(catalogue: Catalogue, rows: Sequence[int]) -> Catalogue:
         titles=tuple(catalogue.titles[row] for row in kept),
         categories=tuple(catalogue.categories[row] for row in kept),
         items_ND=catalogue.items_ND[kept],
-        stats=ItemStats(share_NW=catalogue.stats.share_NW[kept]),
+        stats=catalogue.stats.take(kept),
     )
 
 
@@ -101,7 +101,8 @@ def named(catalogue: Catalogue, made: datetime) -> Catalogue:
     digest = hashlib.sha256(catalogue.model_version.encode())
     digest.update(repr((catalogue.item_ids, catalogue.titles, catalogue.categories)).encode())
     digest.update(np.ascontiguousarray(catalogue.items_ND).tobytes())
-    digest.update(np.ascontiguousarray(catalogue.stats.share_NW).tobytes())
+    for array in (catalogue.stats.share_NW, catalogue.stats.first_time_N):
+        digest.update(np.ascontiguousarray(array).tobytes())
     name = f"g{made:%Y%m%dt%H%M%S%f}_{digest.hexdigest()[:8]}"
     return replace(catalogue, generation=name)
 
@@ -131,4 +132,6 @@ def stats_at(
 def no_stats(count: int, model: Model) -> ItemStats:
     """Return the popularity of items that nobody had yet."""
     windows = len(model.ranker.popularity_half_lives_days)
-    return ItemStats(share_NW=np.zeros((count, windows), np.float32))
+    return ItemStats(
+        share_NW=np.zeros((count, windows), np.float32), first_time_N=np.full(count, np.inf)
+    )

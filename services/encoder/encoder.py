@@ -65,7 +65,7 @@ class Encoder:
         model = self._stores.models.model(tenant)
         text_NB = self._encoders.get(model.backbone).encode(list(texts))
         return Vectors(
-            vec_ND=model.tower.item_vectors(text_NB),
+            vec_ND=model.tower.text_parts(text_NB),
             space_id=model.space_id,
             model_version=model.model_version,
         )
@@ -119,7 +119,7 @@ class Encoder:
         now = self._settings.clock()
         items = self._stores.tables.read_items(tenant)
         vec_of = self._stores.vectors.read(tenant, model.space_id)
-        versions = load_versions(items, vec_of, model.tower.width)
+        versions = load_versions(items, vec_of, model.tower)
         refresh = InterestsRefresh(
             stores=self._stores,
             model=model,

@@ -1,5 +1,8 @@
 """Vectors of item texts: encode what has none, and lay all of them out as versions.
 
+Stored are the text parts (core/tower.py), one a content hash; what is known of an item is added as
+vectors are loaded.
+
 Shape suffixes: N = texts, V = versions, D = width.
 """
 
@@ -22,6 +25,7 @@ from services.core.schema import (
     TITLE,
     UPDATED_TIME,
 )
+from services.core.tower import ItemTower
 from services.encoder.stores import EncoderStores, TextEncoder
 
 # Texts encoded and stored at once; what a cancelled call has stored, its retry does not do again.
@@ -45,28 +49,29 @@ def encode_missing(
         if cancelled():
             raise Cancelled("refresh of items")
         texts = [encoder_text(title, text) for title, text in chunk.select(TITLE, TEXT).iter_rows()]
-        vec_ND = model.tower.item_vectors(encoder().encode(texts))
-        stores.vectors.add(tenant, model.space_id, chunk[CONTENT_HASH].to_list(), vec_ND)
+        part_ND = model.tower.text_parts(encoder().encode(texts))
+        stores.vectors.add(tenant, model.space_id, chunk[CONTENT_HASH].to_list(), part_ND)
     return len(missing)
 
 
-def load_versions(items: pl.DataFrame, vec_of: dict[str, F32], width: int) -> ItemVersions:
+def load_versions(items: pl.DataFrame, part_of: dict[str, F32], tower: ItemTower) -> ItemVersions:
     """Return item versions as arrays. Versions whose text has no vector yet are left out.
 
     Args:
         items: every version (ITEM_COLUMNS).
-        vec_of: vectors by content hash.
-        width: D.
+        part_of: text parts of vectors by content hash.
+        tower: the space's.
     """
-    known = items.filter(pl.col(CONTENT_HASH).is_in(list(vec_of))).sort(
+    known = items.filter(pl.col(CONTENT_HASH).is_in(list(part_of))).sort(
         ITEM_ID, UPDATED_TIME, INGEST_TIME, CONTENT_HASH
     )
     item_ids = known[ITEM_ID].unique().sort()
-    vecs = [vec_of[content_hash] for content_hash in known[CONTENT_HASH]]
+    parts = [part_of[content_hash] for content_hash in known[CONTENT_HASH]]
+    part_VD = np.stack(parts) if parts else np.zeros((0, tower.width), np.float32)
     return ItemVersions(
         item_ids=tuple(item_ids.to_list()),
         item_ix_V=(known[ITEM_ID].rle_id().cast(pl.Int64).to_numpy()),
         updated_us_V=known[UPDATED_TIME].dt.timestamp("us").to_numpy(),
-        vec_VD=np.stack(vecs) if vecs else np.zeros((0, width), np.float32),
+        vec_VD=tower.with_ids(part_VD, known[ITEM_ID].to_list()),
         categories_V=tuple(tuple(row or ()) for row in known[CATEGORIES].to_list()),
     )

@@ -67,7 +67,7 @@ class ItemsRefresh:
             self.stores, self.model, self.encoder, items, tenant=self.tenant, cancelled=cancelled
         )
         vec_of = self.stores.vectors.read(self.tenant, self.model.space_id)
-        versions = load_versions(items, vec_of, self.model.tower.width)
+        versions = load_versions(items, vec_of, self.model.tower)
         newest = newest_versions(items, self.now)
         titles = dict(newest.select(ITEM_ID, TITLE).iter_rows())
         fresh = catalogue_at(versions, titles, self.model, self.now)
@@ -115,6 +115,7 @@ class ItemsRefresh:
             and not is_all
             and not new
             and np.array_equal(stats.share_NW, current.stats.share_NW)
+            and np.array_equal(stats.first_time_N, current.stats.first_time_N)
         ):
             generation = current.generation
         else:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,18 +16,22 @@ from services.core.errors import InvalidArgument
 from services.core.model import Model
 from services.core.pooling import PoolingConfig
 from services.core.records import F32
-from services.core.schema import Granularity
+from services.core.schema import EVENT_TIME, Granularity
 from services.core.tower import BackboneSpec
-from services.evaluation.baselines import Methods, make_methods
+from services.evaluation.baselines import Methods, build_methods, choose_baselines
 from services.evaluation.forecast import forecast_report
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
 from services.evaluation.protocol import Split, make_split
-from services.evaluation.recommendation import Progress, rank_all, summarise
-from services.evaluation.scorers import driftline, top_rows
+from services.evaluation.recommendation import OURS, Progress, rank_all
+from services.evaluation.scorers import driftline
+from services.evaluation.summary import by_origin, origins_lost, summarise
+from services.evaluation.top import top_rows
 
 # Users of predictions.parquet, the first ids in order.
 PREDICTED_USERS = 1000
+# Users asked at an origin, at most.
+USER_LIMIT = 5000
 
 
 class Encoder(Protocol):
@@ -100,6 +104,10 @@ def run_evaluate(
     backbone: Encoder,
     trainer: Trainer,
     model: Model | None = None,
+    variants: Mapping[str, Model] | None = None,
+    every: int = 1,
+    until: datetime | None = None,
+    user_limit: int = USER_LIMIT,
     predict_at: datetime | None = None,
     data_note: str = "",
     seed: int = 0,
@@ -110,12 +118,17 @@ def run_evaluate(
     Args:
         events: Parquet file or frame: user_id, item_id, event_time, kind, text (see read_events).
         granularity: length of a period.
-        origins: last full periods to predict.
+        origins: how many, in the last full periods.
         horizons: periods ahead, each at least 1.
         out: folder, made if absent.
         backbone: encodes texts.
         trainer: trains on the events before the first origin.
         model: use this one instead; it must not have seen the first origin.
+        variants: other models of ours by name (driftline_without_vector), trained as strictly;
+            compared, but not counted as rivals.
+        every: periods between origins; horizons of as many periods are then disjoint.
+        until: events at or after it are not read.
+        user_limit: more users than this at an origin are sampled.
         predict_at: instant of predictions.parquet; unset means the last origin.
         data_note: said in the report: where the data come from.
         seed: of samples and intervals.
@@ -125,10 +138,10 @@ def run_evaluate(
         InvalidArgument: unreadable events, too few periods, or a model that saw the test block.
     """
     started = time.perf_counter()
-    frame = read_events(events)
+    frame = _read(events, until)
     pooling = model.pooling if model is not None else PoolingConfig()
     data = dataset_from_frame(frame, granularity, pooling)
-    split = make_split(data, origins, _checked(horizons))
+    split = make_split(data, origins, _checked(horizons), every)
     first_origin = instant(split.start(split.origins[0]))
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
@@ -137,32 +150,31 @@ def run_evaluate(
         model = trainer(
             frame, encoder, granularity=granularity, until=first_origin, on_progress=on_progress
         )
-    elif model.trained_until > first_origin:
-        raise InvalidArgument(
-            "model", f"saw events up to {model.trained_until}, the first origin is {first_origin}"
-        )
+    _refuse_seen({"model": model, **(variants or {})}, first_origin)
     evaluating = time.perf_counter()
-    items_ND = model.tower.item_vectors(text_NV)
-    methods = make_methods(data, split, model, items_ND, text_NV, on_progress=on_progress)
+    items_ND = model.tower.item_vectors(text_NV, data.item_ids)
+    choices = choose_baselines(data, split, text_NV, horizons, seed=seed, on_progress=on_progress)
+    methods = build_methods(
+        choices, data.before(split.start(split.origins[0])), model, items_ND, text_NV,
+        variants=variants,
+    )  # fmt: skip
     samples = rank_all(
         data, split, methods.by_name, horizons,
-        origins=split.origins, seed=seed, on_progress=on_progress,
+        user_limit=user_limit, seed=seed, on_progress=on_progress,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
+    tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
     report = {
         "dataset": {
             **_dataset(data, granularity, data_note),
             # Of items without a text, and of bulk days: no method sees them.
             "events_left_out": frame.height - data.event_count,
         },
-        "protocol": _protocol(split, horizons, methods, seed),
-        "model": {
-            "model_version": model.model_version,
-            "space_id": model.space_id,
-            "backbone": model.backbone.name,
-            "trained_until": model.trained_until.isoformat(),
-        },
-        "recommendation": summarise(samples, rng),
+        "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
+        "model": _model(model),
+        "recommendation": tables,
+        "recommendation_by_origin": ndcg_by_origin,
+        "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
         "forecast": forecast_report(
             data, split, model, items_ND,
             horizons=max(horizons), rng=rng, on_progress=on_progress,
@@ -209,10 +221,32 @@ def write_predictions(
     ).write_parquet(out / "predictions.parquet")
 
 
+def _read(events: Path | pl.DataFrame, until: datetime | None) -> pl.DataFrame:
+    frame = read_events(events)
+    return frame if until is None else frame.filter(pl.col(EVENT_TIME) < until)
+
+
+def _refuse_seen(models: Mapping[str, Model], first_origin: datetime) -> None:
+    for name, model in models.items():
+        if model.trained_until > first_origin:
+            raise InvalidArgument(
+                name, f"saw events up to {model.trained_until}, the first origin is {first_origin}"
+            )
+
+
 def _checked(horizons: tuple[int, ...]) -> tuple[int, ...]:
     if not horizons or min(horizons) < 1:
         raise InvalidArgument("horizons", "name at least one, each at least 1")
     return horizons
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {
+        "model_version": model.model_version,
+        "space_id": model.space_id,
+        "backbone": model.backbone.name,
+        "trained_until": model.trained_until.isoformat(),
+    }
 
 
 def _dataset(data: Dataset, granularity: Granularity, note: str) -> dict[str, Any]:
@@ -229,14 +263,22 @@ def _dataset(data: Dataset, granularity: Granularity, note: str) -> dict[str, An
 
 
 def _protocol(
-    split: Split, horizons: tuple[int, ...], methods: Methods, seed: int
+    split: Split, horizons: tuple[int, ...], methods: Methods, *, every: int, users: int, seed: int
 ) -> dict[str, Any]:
     return {
         "origins": [instant(split.start(origin)).isoformat() for origin in split.origins],
         "data_end": instant(split.start(split.last + 1)).isoformat(),
         "validation": [instant(split.start(period)).isoformat() for period in split.validation],
         "horizons": list(horizons),
-        "baselines": methods.chosen,
+        "every": every,
+        "users_per_origin": users,
+        # Not JSON's infinity: it is not JSON.
+        "baselines": {
+            name: {key: value if np.isfinite(value) else "inf" for key, value in chosen.items()}
+            for name, chosen in methods.chosen.items()
+        },
+        "notes": methods.notes,
         "left_out": methods.left_out,
+        "variants": list(methods.variants),
         "seed": seed,
     }

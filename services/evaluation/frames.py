@@ -1,5 +1,6 @@
 """Reads a file of events as the evaluation needs it."""
 
+import html
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +23,7 @@ ALIASES = {
 def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
     """Return user_id, item_id, event_time, kind, value, text of a Parquet file or a frame.
 
-    Rows without a user, an item or a readable time are dropped.
+    Rows without a user, an item or a readable time are dropped; HTML escapes in texts are undone.
 
     Raises:
         InvalidArgument: the file cannot be read, or a column is missing.
@@ -58,7 +59,7 @@ def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
         instants(named[EVENT_TIME]).alias(EVENT_TIME),
         _kind(named[KIND]),
         pl.col(VALUE).cast(pl.Float64, strict=False).fill_null(1.0).fill_nan(1.0),
-        pl.col(TEXT).cast(pl.String),
+        _plain(named[TEXT]),
     ).drop_nulls([USER_ID, ITEM_ID, EVENT_TIME])
 
 
@@ -67,3 +68,12 @@ def _kind(column: pl.Series) -> pl.Series:
     said = column.cast(pl.String).str.strip_chars().str.to_lowercase()
     known = said.str.replace_all(r"[-\s]+", "_")
     return known.replace_strict(KIND_ALIASES, default=str(Kind.VIEW), return_dtype=pl.String)
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    """Return texts as people read them: `&amp;` is `&`."""
+    text = column.cast(pl.String)
+    escaped = text.filter(text.str.contains("&", literal=True)).unique().to_list()
+    if not escaped:
+        return text
+    return text.replace(escaped, [html.unescape(said) for said in escaped])

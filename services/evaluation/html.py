@@ -15,6 +15,14 @@ SLICE_NOTES = {
     "warm": "only items that somebody had before the origin",
     "cold": "only items first seen in the 30 days before the origin, or after it; those first seen "
     "after it always have an event there, so read this one with care",
+    "cold_in_all": "the cold items again, searched for in the ranking of all items",
+    "activity_none": "warm items; users without a past",
+    "activity_low": "warm items; the third of users with the fewest active periods",
+    "activity_mid": "warm items; the middle third of users by active periods",
+    "activity_high": "warm items; the third of users with the most active periods",
+    "gap_1": "warm items; users who were active in the period before the origin",
+    "gap_2_3": "warm items; users last active two or three periods before the origin",
+    "gap_4_plus": "warm items; users last active four or more periods before the origin",
 }
 
 

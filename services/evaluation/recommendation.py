@@ -1,40 +1,80 @@
 """Ranks all items for every user at every origin, by every method, and measures.
 
 Shape suffixes: B = users of a chunk, N = items, K = positions, S = (user, origin) samples,
-C = columns, W = head of the ranking, R = users of a chunk that a slice asks about.
+F = figures, W = head of the ranking, R = users of a chunk that a slice asks about.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 
 from services.core.dataset import Dataset
-from services.core.metrics import bootstrap_means, rank_metrics
+from services.core.metrics import RANK_FIGURES, rank_figures, self_information
 from services.core.pooling import F64, I64
-from services.evaluation.protocol import SLICES, OriginView, Split, first_seen, view_at
-from services.evaluation.scorers import Method, Scorer, top_allowed, top_rows
+from services.core.records import F32
+from services.evaluation.protocol import (
+    ACTIVITY,
+    GAPS,
+    SLICES,
+    SPLIT_BY_USER,
+    OriginView,
+    Split,
+    first_seen,
+    view_at,
+)
+from services.evaluation.scorers import Method, Scorer
+from services.evaluation.top import contains, top_among, top_rows, top_without
 
-POSITIONS = 10
+POSITIONS = (10, 50)
+# Per-user figures, as columns.
+FIGURES = tuple(f"{name}_at_{k}" for k in POSITIONS for name in (*RANK_FIGURES, "novelty"))
 # Positions of the whole ranking that are searched for a slice's best, before it is ranked alone.
-HEAD = 64
-# Users scored at once; bounds the memory at this many times N scores.
-CHUNK = 2048
+HEAD = 160
+# Scores held at once, of all users of a chunk.
+CHUNK_SCORES = 16_000_000
 OURS = "driftline"
 
 Progress = Callable[[str, int, int], None]
-Cell = tuple[str, int, str]
+Part = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Shown:
+    """One method's figures on a (slice, horizon), gathered over origins in the samples' order."""
+
+    figures: list[F32] = field(default_factory=list)
+    # By depth and origin: which items were shown to anybody.
+    items: dict[tuple[int, int], NDArray[np.bool_]] = field(default_factory=dict)
+
+    def values(self) -> F32:
+        """Return FIGURES of every sample."""
+        return np.concatenate(self.figures)
+
+    def coverage(self, depth: int) -> float:
+        """Return distinct items shown at an origin as a share of the catalogue, mean of origins."""
+        return float(np.mean([shown.mean() for (k, _), shown in self.items.items() if k == depth]))
 
 
 @dataclass(slots=True)
 class Samples:
-    """Per-user figures of one (slice, horizon, method), gathered over origins."""
+    """Who was asked on a (slice, horizon), and what each method achieved."""
 
     users: list[I64] = field(default_factory=list)
-    recall: list[F64] = field(default_factory=list)
-    ndcg: list[F64] = field(default_factory=list)
-    # Distinct items shown at each origin, as a share of the catalogue.
-    coverage: list[float] = field(default_factory=list)
+    origins: list[I64] = field(default_factory=list)
+    methods: dict[str, Shown] = field(default_factory=dict)
+
+    @property
+    def asked_users(self) -> I64:
+        """Each sample's user row."""
+        return np.concatenate(self.users)
+
+    @property
+    def asked_origins(self) -> I64:
+        """Each sample's origin, its ordinal."""
+        return np.concatenate(self.origins)
 
 
 def rank_all(
@@ -43,115 +83,125 @@ def rank_all(
     methods: Mapping[str, Method],
     horizons: tuple[int, ...],
     *,
-    origins: tuple[int, ...],
     user_limit: int = 5000,
     seed: int = 0,
     slices: tuple[str, ...] = SLICES,
+    by_user: bool = True,
     on_progress: Progress = lambda stage, done, total: None,
-) -> dict[Cell, Samples]:
-    """Measure every method on every slice and horizon, from each origin.
+) -> dict[Part, Samples]:
+    """Measure every method on every slice and horizon, from each origin of the split.
 
     Args:
         data: all events; what a method sees is cut at each origin.
         split: where the origins stand.
         methods: by name.
         horizons: periods ahead.
-        origins: ordinals to rank at.
         user_limit: more users than this at an origin are sampled.
         seed: of the sample.
         slices: of SLICES.
+        by_user: measure the user slices too.
         on_progress: called with stage, done, total.
     """
-    samples: dict[Cell, Samples] = {}
+    samples: dict[Part, Samples] = {}
     seen_N = first_seen(data)
-    done, total = 0, len(origins) * len(methods)
-    for origin in origins:
+    done, total = 0, len(split.origins) * len(methods)
+    for origin in split.origins:
         view = view_at(
             data, split, origin, horizons, first_seen_N=seen_N, user_limit=user_limit, seed=seed
         )
+        asked = AskedOrigin(view, slices, by_user=by_user)
         for name, method in methods.items():
-            _measure(view, method(view.past, view.now), name, slices, samples)
+            asked.measure(method(view.past, view.now), name, samples)
             done += 1
             on_progress("rank", done, total)
     return samples
 
 
-def _measure(
-    view: OriginView, scorer: Scorer, name: str, slices: tuple[str, ...],
-    samples: dict[Cell, Samples],
-) -> None:  # fmt: skip
-    shown: dict[Cell, list[I64]] = {}
-    for start in range(0, len(view.users), CHUNK):
-        users_B = view.users[start : start + CHUNK]
-        score_BN = scorer(users_B)
-        head_BW = top_rows(score_BN, HEAD)
-        truths = {h: truth_UN[users_B].toarray() > 0 for h, truth_UN in view.truth_UN.items()}
-        for part in slices:
-            allowed_BN = view.allowed(part, users_B)
-            asked_BN = np.logical_or.reduce(list(truths.values())) & allowed_BN
-            rows = np.flatnonzero(asked_BN.any(axis=1))
-            top_RK = top_allowed(score_BN[rows], allowed_BN[rows], head_BW[rows], POSITIONS)
+class AskedOrigin:
+    """One origin's questions, kept while every method answers them."""
+
+    def __init__(self, view: OriginView, slices: tuple[str, ...], *, by_user: bool) -> None:
+        self._view, self._slices, self._by_user = view, slices, by_user
+        past_count_N = np.bincount(view.past.item_ix_E, minlength=view.past.item_count)
+        self._information_N = self_information(past_count_N)
+
+    def measure(self, scorer: Scorer, name: str, samples: dict[Part, Samples]) -> None:
+        """Rank for every user by one scorer; add its figures to the samples."""
+        users = self._view.users
+        chunk = max(64, CHUNK_SCORES // self._view.past.item_count)
+        for start in range(0, len(users), chunk):
+            rows = slice(start, start + chunk)
+            self._chunk(scorer(users[rows]), rows, name, samples)
+
+    def _chunk(self, score_BN: F32, rows: slice, name: str, samples: dict[Part, Samples]) -> None:
+        users_B = self._view.users[rows]
+        head_BW = top_rows(score_BN, min(HEAD, score_BN.shape[1]))
+        for part in self._slices:
+            truths = {
+                horizon: self._view.truth_of(part, horizon, users_B)
+                for horizon in self._view.truth_UN
+            }
+            asked = np.flatnonzero(sum(np.diff(truth.indptr) for truth in truths.values()))
+            if not len(asked):
+                continue
+            top_RK = self._top(part, score_BN[asked], head_BW[asked], users_B[asked])
             for horizon, truth_BN in truths.items():
-                truth_RN = truth_BN[rows] & allowed_BN[rows]
-                count_R = truth_RN.sum(axis=1)
-                has = np.flatnonzero(count_R)
-                if not len(has):
-                    continue
-                hit_RK = np.take_along_axis(truth_RN, top_RK, axis=1)[has]
-                recall, ndcg = rank_metrics(hit_RK, count_R[has])
-                cell = samples.setdefault((part, horizon, name), Samples())
-                cell.users.append(users_B[rows[has]])
-                cell.recall.append(recall)
-                cell.ndcg.append(ndcg)
-                shown.setdefault((part, horizon, name), []).append(np.unique(top_RK[has]))
-    for key, tops in shown.items():
-        distinct = len(np.unique(np.concatenate(tops)))
-        samples[key].coverage.append(distinct / view.past.item_count)
+                truth_RN = truth_BN[asked]
+                count_R = np.diff(truth_RN.indptr)
+                figures_RF = self._figures(truth_RN, top_RK, count_R)
+                for cell, is_in_R in self._cells(part, rows, asked):
+                    kept = np.flatnonzero(is_in_R & (count_R > 0))
+                    if len(kept):
+                        found = samples.setdefault((cell, horizon), Samples())
+                        self._add(found, name, users_B[asked[kept]], figures_RF[kept], top_RK[kept])
 
+    def _top(self, part: str, score_RN: F32, head_RW: I64, users_R: I64) -> I64:
+        deepest = max(POSITIONS)
+        match part:
+            case "new":
+                return top_without(score_RN, self._view.had_UN[users_R], head_RW, deepest)
+            case "warm":
+                return top_among(score_RN, self._view.is_warm_N, head_RW, deepest)
+            case "cold":
+                return top_among(score_RN, self._view.is_cold_N, head_RW, deepest)
+        return head_RW[:, :deepest]
 
-def mean_ndcg(samples: Samples) -> float:
-    """Return NDCG over all samples."""
-    return float(np.concatenate(samples.ndcg).mean())
+    def _figures(self, truth_RN: sparse.csr_matrix, top_RK: I64, count_R: I64) -> F32:
+        hit_RK = contains(truth_RN, top_RK)
+        named: dict[str, F64] = rank_figures(hit_RK, np.maximum(count_R, 1), POSITIONS)
+        for depth in POSITIONS:
+            named[f"novelty_at_{depth}"] = self._information_N[top_RK[:, :depth]].mean(axis=1)
+        return np.stack([named[name] for name in FIGURES], axis=1).astype(np.float32)
 
+    def _cells(self, part: str, rows: slice, asked: I64) -> list[tuple[str, NDArray[np.bool_]]]:
+        """Return the slice itself, and the user slices that are parts of it."""
+        cells = [(part, np.ones(len(asked), bool))]
+        if part == SPLIT_BY_USER and self._by_user:
+            for names, label_A in ((ACTIVITY, self._view.activity_A), (GAPS, self._view.gap_A)):
+                label_R = label_A[rows][asked]
+                cells += [(name, label_R == number) for number, name in enumerate(names)]
+        return cells
 
-def summarise(
-    samples: dict[Cell, Samples], rng: np.random.Generator
-) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
-    """Return {slice: {hH: {method: figures}}} with 95% intervals; users are resampled whole.
-
-    `driftline_gain_*` is ours minus the method's on the same users: paired, so narrower.
-    """
-    report: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
-    for part, horizon in dict.fromkeys((part, horizon) for part, horizon, _ in samples):
-        cells = {m: s for (p, h, m), s in samples.items() if (p, h) == (part, horizon)}
-        users_S = np.concatenate(cells[OURS].users)
-        columns = _columns(cells)
-        interval = bootstrap_means(np.stack(list(columns.values()), axis=1), users_S, rng)
-        table: dict[str, dict[str, object]] = {}
-        for (method, figure), mean, low, high in zip(columns, *interval, strict=True):
-            row = table.setdefault(
-                method,
-                {
-                    "users": len(np.unique(users_S)),
-                    "samples": len(users_S),
-                    "coverage_at_10": float(np.mean(cells[method].coverage)),
-                },
+    def _add(self, found: Samples, name: str, users_S: I64, figures_SF: F32, top_SK: I64) -> None:
+        shown = found.methods.setdefault(name, Shown())
+        # Every method answers the same questions in the same order: the first one lists them.
+        if next(iter(found.methods)) == name:
+            found.users.append(users_S)
+            found.origins.append(np.full(len(users_S), self._view.origin))
+        shown.figures.append(figures_SF)
+        for depth in POSITIONS:
+            items_N = shown.items.setdefault(
+                (depth, self._view.origin), np.zeros(self._view.past.item_count, bool)
             )
-            row[figure] = float(mean)
-            row[f"{figure}_ci"] = [float(low), float(high)]
-        report.setdefault(part, {})[f"h{horizon}"] = table
-    return report
+            items_N[top_SK[:, :depth]] = True
 
 
-def _columns(cells: dict[str, Samples]) -> dict[tuple[str, str], F64]:
-    columns: dict[tuple[str, str], F64] = {}
-    for method, cell in cells.items():
-        for figure, parts, ours in (
-            ("recall_at_10", cell.recall, cells[OURS].recall),
-            ("ndcg_at_10", cell.ndcg, cells[OURS].ndcg),
-        ):
-            columns[method, figure] = np.concatenate(parts)
-            if method != OURS:
-                gain_S = np.concatenate(ours) - np.concatenate(parts)
-                columns[method, f"driftline_gain_{figure}"] = gain_S
-    return columns
+def mean_ndcg(samples: Mapping[Part, Samples], part: str, name: str) -> float:
+    """Return a method's NDCG@10 on a slice, mean over horizons; 0 where nothing was asked."""
+    column = FIGURES.index("ndcg_at_10")
+    means = [
+        float(found.methods[name].values()[:, column].mean())
+        for (cell, _), found in samples.items()
+        if cell == part
+    ]
+    return float(np.mean(means)) if means else 0.0

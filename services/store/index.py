@@ -35,6 +35,7 @@ _SCHEMA: dict[str, Any] = {
     "title": pl.String,
     "categories": pl.List(pl.String),
     "share": pl.List(pl.Float32),
+    "first_time": pl.Float64,
 }
 
 
@@ -128,7 +129,7 @@ class FolderCatalogues:
             titles=tuple(rows["title"]),
             categories=tuple(tuple(names) for names in rows["categories"].to_list()),
             items_ND=items_ND,
-            stats=ItemStats(share_NW=_shares(rows, manifest["window_count"])),
+            stats=_stats(rows, manifest["window_count"]),
         )
 
     def current_token(self, tenant: str, space_id: str) -> str:
@@ -171,7 +172,11 @@ def check_catalogue(catalogue: Catalogue) -> None:
         raise InvalidArgument("generation", f"{catalogue.generation!r} is no folder's name")
     if any(before >= after for before, after in pairwise(ids)):
         raise InvalidArgument("item_ids", "must be unique and in ascending order")
-    lengths = (catalogue.titles, catalogue.categories, catalogue.items_ND, catalogue.stats.share_NW)
+    stats = catalogue.stats
+    lengths = (
+        catalogue.titles, catalogue.categories, catalogue.items_ND, stats.share_NW,
+        stats.first_time_N,
+    )  # fmt: skip
     if any(len(each) != count for each in lengths):
         raise InvalidArgument("catalogue", f"every column must have {count} rows")
 
@@ -196,6 +201,7 @@ def _rows(catalogue: Catalogue) -> pl.DataFrame:
             "title": list(catalogue.titles),
             "categories": [list(names) for names in catalogue.categories],
             "share": catalogue.stats.share_NW.tolist(),
+            "first_time": catalogue.stats.first_time_N.tolist(),
         },
         schema=_SCHEMA,
     )
@@ -213,8 +219,11 @@ def _merge(
     return kept.drop("row"), vectors
 
 
-def _shares(rows: pl.DataFrame, window_count: int) -> F32:
-    return np.asarray(rows["share"].to_list(), np.float32).reshape(len(rows), window_count)
+def _stats(rows: pl.DataFrame, window_count: int) -> ItemStats:
+    return ItemStats(
+        share_NW=np.asarray(rows["share"].to_list(), np.float32).reshape(len(rows), window_count),
+        first_time_N=rows["first_time"].to_numpy(),
+    )
 
 
 def _sha256(path: Path) -> str:

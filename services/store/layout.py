@@ -6,6 +6,7 @@ ROOT/{tenant}/events, items, rejects    Delta tables
 ROOT/{tenant}/vectors/{space_id}        Delta table of item text vectors
 ROOT/{tenant}/index/{space_id}/         generations of the catalogue, CURRENT
 ROOT/{tenant}/models/                   model folders, STAGES.json
+ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/
 ROOT/{tenant}/state/                    positions of the pipeline
 """
@@ -90,6 +91,10 @@ class Layout:
     def models_dir(self, tenant: str) -> Path:
         """Return the model registry's folder."""
         return self.tenant_dir(tenant) / "models"
+
+    def training_dir(self, tenant: str) -> Path:
+        """Return the folder of a training's states."""
+        return self.tenant_dir(tenant) / "training"
 
     def feast_dir(self, tenant: str) -> Path:
         """Return the folder of Feast's stores and registry."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from services.core.errors import NotReady
-from services.core.ranking import ItemStats
 from services.store.index import check_catalogue, check_same_shape
 from services.store.ports import Catalogue
 
@@ -55,5 +54,5 @@ def _merged(base: Catalogue, added: Catalogue) -> Catalogue:
         titles=tuple(titles[row] for row in rows),
         categories=tuple(categories[row] for row in rows),
         items_ND=np.concatenate([base.items_ND, added.items_ND])[rows],
-        stats=ItemStats(share_NW=np.concatenate([base.stats.share_NW, added.stats.share_NW])[rows]),
+        stats=base.stats.joined(added.stats).take(rows),
     )

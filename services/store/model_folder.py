@@ -1,9 +1,11 @@
 """The model folder: model.json and safetensors, each file under its sha256. No pickle, no torch.
 
 model.json               version, space, backbone, pooling, scalars, metrics, files' sha256
-item_tower.safetensors   mean_B, projection_BD
+item_tower.safetensors   mean_B, projection_BD, known_KD
+known_items.json         ids of the known items, K
 ranker.safetensors       arrays of core.ranking.Ranker
 forecaster.safetensors   arrays of each granularity's forecaster, named {granularity}/{name}
+card.json, README.md, curves.json   see model_card.py
 """
 
 import hashlib
@@ -25,10 +27,11 @@ from services.core.ranking import Ranker
 from services.core.records import F32, ModelInfo
 from services.core.schema import Granularity
 from services.core.tower import BackboneSpec, ItemTower, space_id_of
+from services.store.model_card import MANIFEST, card_files, load_card, load_curves, settled
 
 FORMAT = 1
-MANIFEST = "model.json"
 TOWER_FILE = "item_tower.safetensors"
+KNOWN_FILE = "known_items.json"
 RANKER_FILE = "ranker.safetensors"
 FORECASTER_FILE = "forecaster.safetensors"
 
@@ -36,7 +39,7 @@ FORECASTER_FILE = "forecaster.safetensors"
 def version_of(model: Model) -> str:
     """Return the version that a model's content gives it, such as m20171030-1f3c9a2b5d6e.
 
-    Same content, same version. `model_version`, `trained_time` and metrics are not content.
+    Same content, same version. `model_version`, `trained_time`, metrics, card and curves are not content.
     """
     manifest, files = _pack(model)
     content = {key: manifest[key] for key in sorted(manifest) if key not in _NOT_CONTENT}
@@ -55,6 +58,7 @@ def save_model(folder: Path, model: Model) -> ModelInfo:
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise InvalidArgument("folder", f"{folder} holds other files; name an empty or new folder")
     manifest, files = _pack(model)
+    files |= card_files(model)
     manifest["files"] = {name: hashlib.sha256(blob).hexdigest() for name, blob in files.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -94,6 +98,8 @@ def load_model(folder: Path) -> Model:
         trained_until=datetime.fromisoformat(manifest["trained_until"]),
         data_sha256=manifest["data_sha256"],
         metrics=manifest["metrics"],
+        curves=load_curves(folder),
+        card=load_card(folder),
     )
     made = space_id_of(model.backbone, model.tower)
     if made != model.space_id:
@@ -129,13 +135,17 @@ def load_tower(folder: Path) -> ItemTower:
 
 def check_model_folder(folder: Path) -> None:
     """Check every file's sha256 without keeping any. Raises as load_model."""
-    manifest = _manifest(folder)
-    for name in manifest["files"]:
-        _blob(folder, manifest, name)
+    settled(lambda: _check(folder))
 
 
 # What version_of leaves out.
 _NOT_CONTENT = ("model_version", "trained_time", "metrics", "files")
+
+
+def _check(folder: Path) -> None:
+    manifest = _manifest(folder)
+    for name in manifest["files"]:
+        _blob(folder, manifest, name)
 
 
 def _pack(model: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -160,8 +170,11 @@ def _pack(model: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
         "metrics": model.metrics,
     }
     tower = {"mean_B": model.tower.mean_B, "projection_BD": model.tower.projection_BD}
+    if model.tower.known_KD is not None:
+        tower["known_KD"] = model.tower.known_KD
     return manifest, {
         TOWER_FILE: _packed(tower),
+        KNOWN_FILE: json.dumps(model.tower.known_ids).encode(),
         RANKER_FILE: _packed(ranker_arrays),
         FORECASTER_FILE: _packed(forecaster_arrays),
     }
@@ -193,7 +206,8 @@ def _ranker(folder: Path, manifest: dict[str, Any]) -> Ranker:
 
 
 def _tower(folder: Path, manifest: dict[str, Any]) -> ItemTower:
-    return ItemTower(**_arrays(folder, manifest, TOWER_FILE))
+    known_ids = tuple(json.loads(_blob(folder, manifest, KNOWN_FILE)))
+    return ItemTower(**_arrays(folder, manifest, TOWER_FILE), known_ids=known_ids)
 
 
 def _pooling(given: dict[str, Any]) -> PoolingConfig:

@@ -1,66 +1,162 @@
 """`driftline train`: from the stored events to a model in the registry."""
 
 import tempfile
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
+from services.core.card import CardErasures
 from services.core.errors import InvalidArgument
 from services.core.items import encoder_text
+from services.core.model import Model
 from services.core.records import ModelInfo
-from services.core.schema import DEFAULT_TENANT, ITEM_ID, TEXT, TITLE, UPDATED_TIME
+from services.core.schema import (
+    DEFAULT_TENANT,
+    EVENT_TIME,
+    INGEST_TIME,
+    ITEM_ID,
+    TEXT,
+    TITLE,
+    UPDATED_TIME,
+    USER_ID,
+)
 from services.runtime.settings import Settings
-from services.store.backbone import load_backbone
-from services.store.model_folder import load_info, save_model
+from services.store.backbone import load_backbone, load_spec
+from services.store.erasures import drop_erased, pending_erasures
+from services.store.layout import Layout
+from services.store.model_folder import load_info, load_model, save_model
 from services.store.ports import EventTables, ModelRegistry
+from services.store.text_vectors import TextVectors
+from services.training.checkpoints import forget, work_folder
+from services.training.incremental import continued
+from services.training.texts import KeptTexts
 from services.training.train import Progress, TrainConfig, train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What `driftline train` is asked for."""
+
+    # Aware.
+    until: datetime
+    tenant: str = DEFAULT_TENANT
+    # Make the model live; else it stays a candidate.
+    promote: bool = True
+    # Begin anew: neither states of a killed training nor kept text vectors are used.
+    fresh: bool = False
+    # Go on from this model in its space, or from the live one; both empty: train anew.
+    base: str = ""
+    from_live: bool = False
 
 
 def run_train(
     tables: EventTables,
     models: ModelRegistry,
     settings: Settings,
+    request: TrainRequest,
     *,
-    until: datetime,
-    tenant: str = DEFAULT_TENANT,
-    promote: bool = True,
+    layout: Layout,
     config: TrainConfig | None = None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> ModelInfo:
     """Train on a tenant's events strictly before `until` and add the model to the registry.
 
+    The same work asked again after a kill goes on where it stood. Events of users whose erasure is
+    not carried out yet are left out.
+
     Args:
         tables: events and items.
         models: the registry.
         settings: backbone, granularities.
-        until: aware.
-        tenant: whose data.
-        promote: make the model live; else it stays a candidate.
+        request: whose data, until when, from which model.
+        layout: where states and text vectors are kept meanwhile.
         config: what is trained; the default forecasts each of the settings' granularities.
         on_progress: called with stage, done, total.
 
     Raises:
-        InvalidArgument: too few events before `until`.
+        InvalidArgument: too few events before `until`, or the base is unknown or saw more.
+        NotReady: `from_live` where no model is live.
+        Overloaded: another training of this tenant runs.
     """
+    tenant, until = request.tenant, request.until
     chosen = config or TrainConfig(forecast_granularities=tuple(settings.granularities))
+    parent = _parent(models, request)
+    if parent is not None:
+        chosen = continued(chosen, parent, until=until)
     events = tables.read_events(tenant)
     if events.is_empty():
         raise InvalidArgument("events", "none are stored; run `driftline import`")
-    backbone = load_backbone(settings.backbone)
-    model = train(
-        events, item_texts(tables.read_items(tenant)), backbone, chosen,
-        until=until, on_progress=on_progress,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / model.model_version
-        info = save_model(folder, model)
-        models.add(tenant, str(folder), info)
-    if promote:
+    erasures = erasures_of(tables, tenant, events, until=until, parent=parent)
+    events = drop_erased(tables, tenant, events)
+    backbone = load_spec(parent.backbone) if parent else load_backbone(settings.backbone)
+    texts = KeptTexts(backbone, TextVectors(layout), tenant, is_fresh=request.fresh)
+    with work_folder(layout.training_dir(tenant)) as work:
+        model = train(
+            events, item_texts(tables.read_items(tenant)), texts, chosen,
+            until=until, on_progress=on_progress, parent=parent, work=work, is_fresh=request.fresh,
+        )  # fmt: skip
+        assert model.card is not None
+        model = replace(model, card=replace(model.card, erasures=erasures))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / model.model_version
+            info = save_model(folder, model)
+            models.add(tenant, str(folder), info)
+        forget(work)
+    if request.promote:
         models.promote(tenant, info.model_version)
     return load_info(
-        Path(models.folder(tenant, info.model_version)), "live" if promote else "candidate"
+        Path(models.folder(tenant, info.model_version)), "live" if request.promote else "candidate"
     )
+
+
+def erasures_of(
+    tables: EventTables,
+    tenant: str,
+    events: pl.DataFrame,
+    *,
+    until: datetime,
+    parent: Model | None,
+) -> CardErasures:
+    """Return which requests to erase a model's data leave out, and which came too late for it.
+
+    Args:
+        tables: hold the open requests.
+        tenant: whose.
+        events: all stored events: those of open requests are still there.
+        until: end of the training data.
+        parent: the model that is gone on from; what it learned from is learned.
+    """
+    pending = pending_erasures(tables, tenant)
+    left_out, predated = [], list(_predated(parent))
+    for erasure in pending:
+        of_user = pl.col(USER_ID) == erasure.user_id
+        first = events.filter(of_user & (pl.col(INGEST_TIME) <= erasure.requested_time))[EVENT_TIME]
+        if first.is_empty():
+            continue
+        earliest = first.min()
+        assert isinstance(earliest, datetime)
+        if earliest < until:
+            left_out.append(erasure.erasure_id)
+        if (
+            parent is not None
+            and erasure.requested_time > parent.trained_time
+            and earliest < parent.trained_until
+        ):
+            predated.append(erasure.erasure_id)
+    return CardErasures(left_out=tuple(left_out), predated=tuple(dict.fromkeys(predated)))
+
+
+def _predated(parent: Model | None) -> tuple[str, ...]:
+    return parent.card.erasures.predated if parent and parent.card else ()
+
+
+def _parent(models: ModelRegistry, request: TrainRequest) -> Model | None:
+    version = request.base
+    if not version and request.from_live:
+        version = models.live(request.tenant).model_version
+    return load_model(Path(models.folder(request.tenant, version))) if version else None
 
 
 def item_texts(items: pl.DataFrame) -> pl.DataFrame:
@@ -90,10 +186,9 @@ def parse_until(text: str | None, settings: Settings) -> datetime:
 
 
 def train_from_store(
-    settings: Settings, *, until: str | None, promote: bool, on_progress: Progress
+    settings: Settings, request: TrainRequest, *, on_progress: Progress
 ) -> ModelInfo:
     """Open the stores that the settings name, and run_train on them."""
-    from services.store.layout import Layout
     from services.store.models import FolderRegistry
     from services.store.tables import DeltaTables
 
@@ -102,7 +197,7 @@ def train_from_store(
         DeltaTables(layout),
         FolderRegistry(layout),
         settings,
-        until=parse_until(until, settings),
-        promote=promote,
+        request,
+        layout=layout,
         on_progress=on_progress,
     )

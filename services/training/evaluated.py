@@ -6,7 +6,8 @@ import polars as pl
 
 from services.core.model import Model
 from services.core.schema import Granularity
-from services.training.train import Progress, TextEncoder, TrainConfig, train
+from services.training.texts import TextEncoder
+from services.training.train import Progress, TrainConfig, train
 
 
 def train_before(

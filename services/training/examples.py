@@ -1,17 +1,18 @@
-"""Training examples of the ranker: each user's past at an origin, and the period after it.
+"""Training examples of the ranker: each user's past at an origin, and what came after it.
 
-Shape suffixes: U = users, N = items, H = half-lives, W = popularity windows,
+Shape suffixes: U = users, N = items, H = half-lives, W = popularity windows, F = item features,
 R = (user, item) pairs of the past, T = of the truth.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from services.core.dataset import Dataset, period_start
 from services.core.pooling import DAY_S, I64, PoolingConfig, decayed_histories, pool_rank_states
-from services.core.ranking import popularity_shares
+from services.core.ranking import POPULARITY_FLOOR, item_features, popularity_shares
 from services.core.records import F32
 
 
@@ -24,6 +25,10 @@ class Origin:
     weights_UH: F32
     activity_UH: F32
     share_NW: F32
+    # core.ranking.item_features.
+    features_NF: F32
+    # Somebody had the item before.
+    seen_N: NDArray[np.bool_]
     # Rows of one user stand together: [repeat_ptr[u], repeat_ptr[u + 1]).
     repeat_ptr: I64
     repeat_item_ix_R: I64
@@ -31,7 +36,7 @@ class Origin:
     repeat_counts_RH: F32
     # Days since the user last had the item.
     repeat_age_days_R: F32
-    # Items of the next period, each once: rows of one user stand together.
+    # Items of the next periods, each once: rows of one user stand together.
     truth_ptr: I64
     truth_item_ix_T: I64
 
@@ -41,14 +46,18 @@ def make_origin(
     period: int,
     pooling: PoolingConfig,
     popularity_half_lives_days: tuple[float, ...],
+    popularity_floor: float = POPULARITY_FLOOR,
+    ahead: int = 1,
 ) -> Origin:
-    """Build the examples of the origin at a period's start; the truth is that period.
+    """Build the examples of the origin at a period's start; the truth is what follows it.
 
     Args:
         data: events; the caller has cut off what must not be seen.
-        period: ordinal of the period to predict.
+        period: ordinal of the first period to predict.
         pooling: constants of the rank state.
         popularity_half_lives_days: windows.
+        popularity_floor: added to each share.
+        ahead: how many periods the truth spans; all of the next so many.
     """
     now = period_start(data.granularity, period)
     past = data.before(now)
@@ -66,7 +75,7 @@ def make_origin(
     stats = popularity_shares(
         past.item_ix_E, past.time_E, now, data.item_count, popularity_half_lives_days
     )
-    next_period = data.where(data.period_E == period)
+    next_period = data.where((data.period_E >= period) & (data.period_E < period + ahead))
     pairs = np.unique(next_period.user_ix_E * data.item_count + next_period.item_ix_E)
     rows = np.arange(data.user_count + 1)
     return Origin(
@@ -74,6 +83,8 @@ def make_origin(
         weights_UH=(states.query_weights_UH * fade_UH).astype(np.float32),
         activity_UH=(states.activity_UH * fade_UH).astype(np.float32),
         share_NW=stats.share_NW,
+        features_NF=item_features(stats, popularity_floor, now),
+        seen_N=np.isfinite(stats.first_time_N),
         repeat_ptr=np.searchsorted(states.repeat_user_ix_R, rows),
         repeat_item_ix_R=states.repeat_item_ix_R,
         repeat_counts_RH=(states.repeat_counts_RH * fade_UH[states.repeat_user_ix_R]).astype(

@@ -1,41 +1,68 @@
-"""The item tower and the ranker, trained together: the formula of core/ranking.py in torch.
+"""The item tower and the ranker as one module: the formula of core/ranking.py in torch.
+
+Its examples are batches.py, its loss loss.py, the loop that trains it fit_ranker.py.
 
 Shape suffixes: B = users of a batch, N = items, V = backbone width, D = item width, H = half-lives,
-W = popularity windows, R = (user, item) repeats of a batch, T = (user, item) truths of a batch.
+W = popularity windows, F = item features, C = items that a step scores, R = (user, item) repeats of
+a batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from services.core.errors import InvalidArgument
-from services.core.pooling import I64
-from services.core.ranking import Ranker
+from services.core.ranking import LOG_SCALE, POPULARITY_FLOOR, Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
-from services.training.examples import Origin, rows_between
+from services.training.batches import Batch
+
+# The repeat's bias and the shift of what was had must be able to go far in few steps.
+_FAR = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerConfig:
-    """How the ranker is trained; constants were chosen on the 8 weeks before the test block."""
+    """How the ranker is trained; constants were chosen on data before the test blocks."""
 
     # D.
     width: int = 128
     # Half-lives of the popularity windows, days.
     popularity_half_lives_days: tuple[float, ...] = (7.0, 28.0, 182.0)
-    popularity_floor: float = 1e-6
+    popularity_floor: float = POPULARITY_FLOOR
+    # Hidden units of the nets; see core/ranking.py.
+    popularity_hidden: int = 16
+    query_hidden: int = 256
+    # Of the query net's inputs and hidden units.
+    query_dropout: float = 0.4
+    # Share of a user's events that a step does not see.
+    history_dropout: float = 0.4
+    # Items get an embedding beside their text; a step leaves this share of them out.
+    has_ids: bool = True
+    id_dropout: float = 0.3
+    # False: rank without the interest vector, to see what it is worth.
+    has_interest: bool = True
     repeat_recent_half_life_days: float = 7.0
     # Periods before the end of the data that serve as examples, newest first.
-    origins: int = 16
-    epochs: int = 8
+    origins: int = 36
+    # The truth of an origin is all of the next so many periods.
+    ahead: int = 1
+    # 0: that of `epoch_choices` which ranks the newest periods best (choose_epochs.py).
+    epochs: int = 0
+    epoch_choices: tuple[int, ...] = (1, 5)
     # Users a step.
     batch_users: int = 512
+    # Items that a step's softmax looks at, about; drawn by popularity, corrected for it (logQ).
+    # 0: all.
+    sampled_items: int = 0
+    # Weight of the likelihood of new items among new items, beside that of all among all.
+    new_weight: float = 0.3
     # Of the tower and query matrices, and of the scalars: these start far from where they end.
-    matrix_rate: float = 5e-3
+    matrix_rate: float = 3e-3
     scalar_rate: float = 3e-2
     # Pulls the query matrices and item-dependent repeats to their start.
     weight_decay: float = 1e-2
@@ -45,21 +72,38 @@ class RankerConfig:
 
 
 class RankerModule(nn.Module):
-    """Scores every item for a batch of users."""
+    """Scores items for a batch of users."""
 
     def __init__(
-        self, config: RankerConfig, half_lives_days: tuple[float, ...], tower: ItemTower
+        self,
+        config: RankerConfig,
+        half_lives_days: tuple[float, ...],
+        tower: ItemTower,
+        item_ids: Sequence[str],
     ) -> None:
         super().__init__()
         half_lives, windows = len(half_lives_days), len(config.popularity_half_lives_days)
-        self.config, self.half_lives_days = config, half_lives_days
+        width, features = tower.width, windows + 1
+        self.config, self.half_lives_days, self.known_ids = config, half_lives_days, tower.known_ids
         self.mean_V = nn.Buffer(torch.from_numpy(tower.mean_B))
         self.projection_VD = nn.Parameter(torch.from_numpy(tower.projection_BD.copy()))
-        width = tower.width
-        self.query_HDD = nn.Parameter(torch.eye(width).repeat(half_lives, 1, 1))
+        known_KD = (
+            tower.known_KD if tower.known_KD is not None else np.zeros((0, width), np.float32)
+        )
+        self.known_KD = nn.Parameter(torch.from_numpy(known_KD.copy()))
+        self.known_row_N = nn.Buffer(torch.from_numpy(tower.rows_of(item_ids)), persistent=False)
+        self.query_scale_H = nn.Parameter(torch.ones(half_lives))
+        self.query_HDD = nn.Parameter(torch.zeros(half_lives, width, width))
         self.query_bias_D = nn.Parameter(torch.zeros(width))
         self.query_log_prior_H = nn.Parameter(torch.zeros(half_lives))
+        self.query_in = nn.Linear((width + 2) * half_lives, config.query_hidden)
+        self.query_out = nn.Linear(config.query_hidden, width, bias=False)
         self.popularity_W = nn.Parameter(torch.full((windows,), 1.0 / windows))
+        self.popularity_in = nn.Linear(features, config.popularity_hidden)
+        self.popularity_out = nn.Linear(config.popularity_hidden, 1, bias=False)
+        self.popularity_user_4F = nn.Parameter(torch.zeros(4, features))
+        for layer in (self.query_out, self.popularity_out):
+            nn.init.zeros_(layer.weight)
         self.repeat_log_weight_H = nn.Parameter(torch.zeros(half_lives))
         self.repeat_log_prior_H = nn.Parameter(torch.zeros(half_lives))
         self.repeat_item_DH = nn.Parameter(torch.zeros(width, half_lives))
@@ -68,46 +112,112 @@ class RankerModule(nn.Module):
         self.interest = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(()))
         self.activity = nn.Parameter(torch.zeros(()))
+        self.shift = nn.Parameter(torch.zeros(()))
 
-    def items(self, text_NV: Tensor) -> Tensor:
-        """Return item vectors [N, D]."""
-        return nn.functional.normalize(
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained at which rate."""
+        of_matrices = ("projection_VD", "query_HDD", "query_bias_D", "query_in.weight",
+                       "query_out.weight", "repeat_item_DH", "recent_item_D")  # fmt: skip
+        named = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        matrices = [p for name, p in named.items() if name in of_matrices]
+        known = [p for name, p in named.items() if name == "known_KD"]
+        scalars = [p for name, p in named.items() if name not in (*of_matrices, "known_KD")]
+        rate = self.config.matrix_rate
+        groups = [
+            {"params": matrices, "lr": rate, "weight_decay": self.config.weight_decay},
+            {"params": known, "lr": rate, "weight_decay": 0.0},
+            {"params": scalars, "lr": self.config.scalar_rate, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def items(self, text_NV: Tensor, seen_N: Tensor | None = None) -> Tensor:
+        """Return item vectors [N, D].
+
+        In training some ids are left out, and those of items that nobody had at the origin: a
+        vector must be good without.
+        """
+        part_ND = functional.normalize(
             (text_NV - self.mean_V) @ self.projection_VD, dim=1, eps=1e-12
         )
+        if not len(self.known_KD):
+            return part_ND
+        is_known_N = self.known_row_N >= 0
+        if self.training:
+            kept_N = torch.rand(len(part_ND), device=part_ND.device) >= self.config.id_dropout
+            is_known_N = is_known_N & kept_N & (seen_N if seen_N is not None else True)
+        known_ND = self.known_KD[self.known_row_N.clamp_min(0)] * is_known_N[:, None]
+        return functional.normalize(part_ND + known_ND, dim=1, eps=1e-12)
 
-    def forward(self, batch: "Batch", items_ND: Tensor) -> Tensor:
-        """Return scores [B, N]."""
-        interest_BN = self._queries(batch, items_ND) @ items_ND.T
-        popularity_N = torch.log(batch.share_NW + self.config.popularity_floor) @ self.popularity_W
-        discovery_BN = interest_BN + popularity_N
-        cell = (batch.repeat_user_R, batch.repeat_item_R)
-        repeat_R = self._repeats(batch, items_ND, interest_BN[cell])
-        return discovery_BN.index_put(cell, torch.logaddexp(discovery_BN[cell], repeat_R))
+    def forward(
+        self, batch: Batch, items_ND: Tensor, column_C: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return scores [B, C], and their discovery part alone [B, C].
 
-    def _queries(self, batch: "Batch", items_ND: Tensor) -> Tensor:
+        Args:
+            batch: users at an origin.
+            items_ND: vectors of all items.
+            column_C: items to score, ascending; all where not given.
+        """
+        query_BD = self._queries(batch, items_ND)
+        column = slice(None) if column_C is None else column_C
+        kept_R, at_R = columns_of_repeats(batch, column_C)
+        cell = (batch.repeat_user_R[kept_R], at_R)
+        interest_BC = query_BD @ items_ND[column].T
+        discovery_BC = interest_BC + self._popularity(
+            batch, batch.share_NW[column], batch.features_NF[column]
+        )
+        repeat_R = self._repeats(batch, items_ND, interest_BC[cell], kept_R)
+        either_R = torch.logaddexp(discovery_BC[cell] + _FAR * self.shift, repeat_R)
+        return discovery_BC.index_put(cell, either_R), discovery_BC
+
+    def _queries(self, batch: Batch, items_ND: Tensor) -> Tensor:
+        if not self.config.has_interest:
+            return items_ND.new_zeros(batch.size, items_ND.shape[1])
         query_BD = self.query_bias_D.expand(batch.size, -1)
+        pooled = []
         for h, (index, offset, weight) in enumerate(batch.histories_H):
-            sums_BD = nn.functional.embedding_bag(
+            sums_BD = functional.embedding_bag(
                 index,
                 items_ND,
                 offset,
                 mode="sum",
-                per_sample_weights=weight,
+                per_sample_weights=functional.dropout(
+                    weight, self.config.history_dropout, self.training
+                ),
                 include_last_offset=True,
             )
             prior = self.query_log_prior_H[h].exp()
-            query_BD = (
-                query_BD + (sums_BD / (batch.weights_BH[:, h] + prior)[:, None]) @ self.query_HDD[h]
-            )
-        return query_BD
+            pooled.append(sums_BD / (batch.weights_BH[:, h] + prior)[:, None])
+            query_BD = query_BD + self.query_scale_H[h] * pooled[h] + pooled[h] @ self.query_HDD[h]
+        inputs = [*pooled, _logs(batch.weights_BH), _logs(batch.activity_BH)]
+        rate = self.config.query_dropout
+        hidden = self.query_in(functional.dropout(torch.cat(inputs, 1), rate, self.training))
+        out: Tensor = self.query_out(
+            functional.dropout(functional.silu(hidden), rate, self.training)
+        )
+        return query_BD + out
 
-    def _repeats(self, batch: "Batch", items_ND: Tensor, interest_R: Tensor) -> Tensor:
-        user_R, item_R = batch.repeat_user_R, batch.repeat_item_R
+    def _popularity(self, batch: Batch, share_CW: Tensor, features_CF: Tensor) -> Tensor:
+        log_share_CW = torch.log(share_CW + self.config.popularity_floor)
+        hidden_CK = torch.tanh(self.popularity_in(features_CF))
+        alike_C = log_share_CW @ self.popularity_W + self.popularity_out(hidden_CK)[:, 0]
+        ends = [0, -1]
+        user_B4 = torch.cat(
+            [_logs(batch.weights_BH[:, ends]), _logs(batch.activity_BH[:, ends])], 1
+        )
+        popularity_BC: Tensor = alike_C + user_B4 @ self.popularity_user_4F @ features_CF.T
+        return popularity_BC
+
+    def _repeats(
+        self, batch: Batch, items_ND: Tensor, interest_R: Tensor, kept_R: Tensor
+    ) -> Tensor:
+        user_R, item_R = batch.repeat_user_R[kept_R], batch.repeat_item_R[kept_R]
         weight_NH = torch.exp(self.repeat_log_weight_H + items_ND @ self.repeat_item_DH)
         active_BH = batch.activity_BH + self.repeat_log_prior_H.exp()
-        rate_R = (weight_NH[item_R] * batch.repeat_counts_RH / active_BH[user_R]).sum(1)
-        recent_R = torch.exp2(-batch.repeat_age_days_R / self.config.repeat_recent_half_life_days)
-        gate_B = self.bias + self.activity * torch.log1p(batch.activity_BH[:, -1])
+        rate_R = (weight_NH[item_R] * batch.repeat_counts_RH[kept_R] / active_BH[user_R]).sum(1)
+        age_days_R = batch.repeat_age_days_R[kept_R]
+        recent_R = torch.exp2(-age_days_R / self.config.repeat_recent_half_life_days)
+        gate_B = _FAR * self.bias + self.activity * torch.log1p(batch.activity_BH[:, -1])
         return (
             torch.log(rate_R.clamp_min(1e-30))
             + (self.recent + items_ND @ self.recent_item_D)[item_R] * recent_R
@@ -117,15 +227,29 @@ class RankerModule(nn.Module):
 
     def export(self) -> tuple[ItemTower, Ranker]:
         """Return what was learned as core types."""
-        tower = ItemTower(mean_B=_np(self.mean_V), projection_BD=_np(self.projection_VD))
+        tower = ItemTower(
+            mean_B=_np(self.mean_V),
+            projection_BD=_np(self.projection_VD),
+            known_ids=self.known_ids,
+            known_KD=_np(self.known_KD) if self.known_ids else None,
+        )
+        width, has = tower.width, float(self.config.has_interest)
+        scaled_HDD = self.query_scale_H[:, None, None] * torch.eye(width) + self.query_HDD
         return tower, Ranker(
             half_lives_days=self.half_lives_days,
             popularity_half_lives_days=self.config.popularity_half_lives_days,
-            query_HDD=_np(self.query_HDD),
+            query_HDD=_np(has * scaled_HDD),
             query_prior_H=_np(self.query_log_prior_H.exp()),
-            query_bias_D=_np(self.query_bias_D),
+            query_bias_D=_np(has * self.query_bias_D),
+            query_in_ZK=_np(self.query_in.weight.T),
+            query_hidden_K=_np(self.query_in.bias),
+            query_out_KD=_np(has * self.query_out.weight.T),
             popularity_weight_W=_np(self.popularity_W),
             popularity_floor=self.config.popularity_floor,
+            popularity_in_FK=_np(self.popularity_in.weight.T),
+            popularity_hidden_K=_np(self.popularity_in.bias),
+            popularity_out_K=_np(self.popularity_out.weight[0]),
+            popularity_user_4F=_np(self.popularity_user_4F),
             repeat_weight_H=_np(self.repeat_log_weight_H.exp()),
             repeat_prior_H=_np(self.repeat_log_prior_H.exp()),
             repeat_item_DH=_np(self.repeat_item_DH),
@@ -133,160 +257,54 @@ class RankerModule(nn.Module):
             repeat_recent_item_D=_np(self.recent_item_D),
             repeat_recent_half_life_days=self.config.repeat_recent_half_life_days,
             repeat_interest_weight=float(self.interest.detach()),
-            repeat_bias=float(self.bias.detach()),
+            repeat_bias=_FAR * float(self.bias.detach()),
             repeat_activity_weight=float(self.activity.detach()),
+            repeat_discovery_shift=_FAR * float(self.shift.detach()),
         )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Some users at one origin, as tensors. `truth_weight_T` sums to 1 over the batch."""
-
-    size: int
-    # Per half-life: item rows, where each user's begin (and the end), decayed weights.
-    histories_H: tuple[tuple[Tensor, Tensor, Tensor], ...]
-    weights_BH: Tensor
-    activity_BH: Tensor
-    share_NW: Tensor
-    repeat_user_R: Tensor
-    repeat_item_R: Tensor
-    repeat_counts_RH: Tensor
-    repeat_age_days_R: Tensor
-    truth_user_T: Tensor
-    truth_item_T: Tensor
-    truth_weight_T: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedRanker:
-    """What training gives; losses in nats per truth, means over the first and the last epoch."""
-
-    tower: ItemTower
-    ranker: Ranker
-    first_loss: float
-    last_loss: float
-
-
-def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:
-    """Take some users of an origin."""
-    repeat_rows, repeat_owner = rows_between(origin.repeat_ptr, users_B)
-    truth_rows, truth_owner = rows_between(origin.truth_ptr, users_B)
-    count_B = np.bincount(truth_owner, minlength=len(users_B))
-    weight_T = (count_B[truth_owner] ** (user_power - 1.0)).astype(np.float32)
-    histories = []
-    for history in origin.histories_H:
-        rows, owner = rows_between(history.indptr.astype(np.int64), users_B)
-        offset = np.searchsorted(owner, np.arange(len(users_B) + 1))
-        histories.append((_i(history.indices[rows]), _i(offset), _f(history.data[rows])))
-    return Batch(
-        size=len(users_B),
-        histories_H=tuple(histories),
-        weights_BH=_f(origin.weights_UH[users_B]),
-        activity_BH=_f(origin.activity_UH[users_B]),
-        share_NW=_f(origin.share_NW),
-        repeat_user_R=_i(repeat_owner),
-        repeat_item_R=_i(origin.repeat_item_ix_R[repeat_rows]),
-        repeat_counts_RH=_f(origin.repeat_counts_RH[repeat_rows]),
-        repeat_age_days_R=_f(origin.repeat_age_days_R[repeat_rows]),
-        truth_user_T=_i(truth_owner),
-        truth_item_T=_i(origin.truth_item_ix_T[truth_rows]),
-        truth_weight_T=_f(weight_T / weight_T.sum()),
-    )
+    def load(self, tower: ItemTower, ranker: Ranker) -> None:
+        """Take what was learned before: the inverse of export(), to float32 rounding."""
+        known_KD = tower.known_KD if tower.known_KD is not None else self.known_KD.detach().numpy()
+        made: dict[str, np.ndarray | float] = {
+            "mean_V": tower.mean_B,
+            "projection_VD": tower.projection_BD,
+            "known_KD": known_KD,
+            "query_scale_H": np.zeros(len(self.half_lives_days)),
+            "query_HDD": ranker.query_HDD,
+            "query_bias_D": ranker.query_bias_D,
+            "query_log_prior_H": np.log(ranker.query_prior_H),
+            "query_in.weight": ranker.query_in_ZK.T,
+            "query_in.bias": ranker.query_hidden_K,
+            "query_out.weight": ranker.query_out_KD.T,
+            "popularity_W": ranker.popularity_weight_W,
+            "popularity_in.weight": ranker.popularity_in_FK.T,
+            "popularity_in.bias": ranker.popularity_hidden_K,
+            "popularity_out.weight": ranker.popularity_out_K[None],
+            "popularity_user_4F": ranker.popularity_user_4F,
+            "repeat_log_weight_H": np.log(ranker.repeat_weight_H),
+            "repeat_log_prior_H": np.log(ranker.repeat_prior_H),
+            "repeat_item_DH": ranker.repeat_item_DH,
+            "recent": ranker.repeat_recent_weight,
+            "recent_item_D": ranker.repeat_recent_item_D,
+            "interest": ranker.repeat_interest_weight,
+            "bias": ranker.repeat_bias / _FAR,
+            "activity": ranker.repeat_activity_weight,
+            "shift": ranker.repeat_discovery_shift / _FAR,
+        }
+        self.load_state_dict({name: _f(np.asarray(value)) for name, value in made.items()})
 
 
-def loss_of(module: RankerModule, batch: Batch, text_NV: Tensor) -> Tensor:
-    """Return -sum w log P(item | user), P by softmax over the whole catalogue."""
-    score_BN = module(batch, module.items(text_NV))
-    log_p_T = (
-        score_BN[batch.truth_user_T, batch.truth_item_T] - score_BN.logsumexp(1)[batch.truth_user_T]
-    )
-    loss: Tensor = -(batch.truth_weight_T * log_p_T).sum()
-    return loss
+def columns_of_repeats(batch: Batch, column_C: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return which repeats have a column, and their columns; all of them where `column_C` is None."""
+    if column_C is None:
+        return torch.arange(len(batch.repeat_item_R)), batch.repeat_item_R
+    at_R = torch.searchsorted(column_C, batch.repeat_item_R).clamp_max(len(column_C) - 1)
+    kept_R = torch.nonzero(column_C[at_R] == batch.repeat_item_R)[:, 0]
+    return kept_R, at_R[kept_R]
 
 
-def train_ranker(
-    origins: list[Origin],
-    text_NV: F32,
-    half_lives_days: tuple[float, ...],
-    config: RankerConfig,
-    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> FittedRanker:
-    """Maximise the likelihood of what users did next; every origin once an epoch, users shuffled.
-
-    Args:
-        origins: examples, all before the end of the training data.
-        text_NV: text vectors of all items.
-        half_lives_days: of the rank states that the origins hold.
-        config: what is trained.
-        on_progress: called with stage, done, total.
-
-    Raises:
-        InvalidArgument: no user did anything in any of the origins' periods.
-    """
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    text = torch.from_numpy(text_NV)
-    module = RankerModule(config, half_lives_days, start_tower(text_NV, config.width))
-    matrices = [p for p in module.parameters() if p.ndim >= 2 or p.shape == (config.width,)]
-    scalars = [p for p in module.parameters() if not (p.ndim >= 2 or p.shape == (config.width,))]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "lr": config.matrix_rate, "weight_decay": config.weight_decay},
-            {"params": scalars, "lr": config.scalar_rate, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.99),
-    )
-    steps = [batch for _ in range(config.epochs) for batch in _epoch(origins, config, rng)]
-    if not steps:
-        raise InvalidArgument("events", "no user has events in two periods; import more")
-    losses = []
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        [config.matrix_rate, config.scalar_rate],
-        total_steps=max(len(steps), 2),
-        pct_start=0.1,
-    )
-    for done, (origin, users_B) in enumerate(steps):
-        loss = loss_of(module, make_batch(origins[origin], users_B, config.user_power), text)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        on_progress("train ranker", done + 1, len(steps))
-    tower, ranker = module.export()
-    few = max(len(steps) // config.epochs, 1)
-    return FittedRanker(
-        tower=tower,
-        ranker=ranker,
-        first_loss=float(np.mean(losses[:few])),
-        last_loss=float(np.mean(losses[-few:])),
-    )
-
-
-def start_tower(text_NV: F32, width: int) -> ItemTower:
-    """Return the tower to start from: the texts' principal components, brought nearer in size."""
-    mean_V = text_NV.mean(axis=0)
-    _, sizes, components = np.linalg.svd(text_NV - mean_V, full_matrices=False)
-    kept = min(width, len(sizes))
-    scale = np.sqrt(sizes[:kept] / sizes[0]) + 1e-3
-    projection = np.zeros((text_NV.shape[1], width), np.float32)
-    projection[:, :kept] = (components[:kept] / scale[:, None]).T
-    return ItemTower(mean_B=mean_V.astype(np.float32), projection_BD=projection)
-
-
-def _epoch(
-    origins: list[Origin], config: RankerConfig, rng: np.random.Generator
-) -> list[tuple[int, I64]]:
-    steps = []
-    for index, origin in enumerate(origins):
-        active = np.flatnonzero(np.diff(origin.truth_ptr))
-        rng.shuffle(active)
-        steps += [
-            (index, np.sort(active[start : start + config.batch_users]))
-            for start in range(0, len(active), config.batch_users)
-        ]
-    return [steps[i] for i in rng.permutation(len(steps))]
+def _logs(values_BH: Tensor) -> Tensor:
+    return torch.log1p(values_BH) / LOG_SCALE
 
 
 def _np(tensor: Tensor) -> F32:
@@ -295,7 +313,3 @@ def _np(tensor: Tensor) -> F32:
 
 def _f(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
-
-
-def _i(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.int64))

@@ -3,50 +3,42 @@
 encode      each distinct text once (the backbone stays as it is)
 ranker      item tower and ranker, together, on what users did in the period after each origin
 forecaster  one a granularity, on the vectors of the learned space
+
+What is done is kept as it goes (checkpoints.py), and a model can be the start of the next one
+(incremental.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 
-from services.core.dataset import Dataset, dataset_from_frame
+from services.core.card import CardCost, CardData, CardSplit, ModelCard
+from services.core.dataset import Dataset, dataset_from_frame, instant
 from services.core.errors import InvalidArgument
 from services.core.model import ForecasterSpec, Model
-from services.core.periods import closed_before
-from services.core.pooling import PoolingConfig, pool_periods
+from services.core.periods import Period, closed_before
+from services.core.pooling import PoolingConfig
 from services.core.records import F32
 from services.core.schema import EVENT_TIME, UPDATED_TIME, Granularity
 from services.core.tower import BackboneSpec, space_id_of
-from services.core.trajectories import TrajectoryBatch, grid
 from services.store.model_folder import version_of
+from services.training.checkpoints import Checkpoints, checkpoints_of, json_of, key_of
+from services.training.choose_epochs import choose_epochs
+from services.training.cost import Stopwatch
 from services.training.examples import Origin, make_origin
-from services.training.forecaster import ForecasterConfig, fit_forecaster
-from services.training.ranker import RankerConfig, train_ranker
+from services.training.fit_ranker import FittedRanker, Learned, train_ranker
+from services.training.forecaster import ForecasterConfig
+from services.training.forecasters import FittedForecasters, fit_forecasters
+from services.training.ranker import RankerConfig
+from services.training.texts import TextEncoder
 
 Progress = Callable[[str, int, int], None]
-
-# Columns a forecaster learns from: newest first, more would not fit and say little.
-FORECAST_PERIODS = {Granularity.DAY: 112, Granularity.WEEK: 156, Granularity.MONTH: 60}
-
-
-class TextEncoder(Protocol):
-    """What training asks of a backbone."""
-
-    @property
-    def spec(self) -> BackboneSpec:
-        """Its identity."""
-        ...
-
-    def encode(
-        self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None
-    ) -> F32:
-        """Return one unit-norm row per text."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +49,34 @@ class TrainConfig:
     granularity: Granularity = Granularity.WEEK
     # Granularities to fit a forecaster for.
     forecast_granularities: tuple[Granularity, ...] = (Granularity.WEEK,)
+    # Last origins that the ranker does not learn from: they give its validation loss.
+    validation_origins: int = 0
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     forecaster: ForecasterConfig = field(default_factory=ForecasterConfig)
+    # Shortest time between two states that a killed training could go on from; decides no result.
+    checkpoint_every_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Split:
+    """Ordinals of the periods that are predicted."""
+
+    origins: list[int]
+    validation: list[int]
+
+    def named(self, granularity: Granularity, until: datetime) -> CardSplit:
+        """Return it as a card says it."""
+        origins, validation = (
+            tuple(Period(granularity, period).name for period in periods)
+            for periods in (self.origins, self.validation)
+        )
+        return CardSplit(
+            granularity=str(granularity),
+            trained_until=until.isoformat(),
+            origins=origins,
+            validation=validation,
+        )
 
 
 def train(
@@ -70,6 +87,9 @@ def train(
     *,
     until: datetime,
     on_progress: Progress = lambda stage, done, total: None,
+    parent: Model | None = None,
+    work: Path | None = None,
+    is_fresh: bool = False,
 ) -> Model:
     """Train a model on what happened strictly before `until`.
 
@@ -80,24 +100,40 @@ def train(
         config: what is trained.
         until: aware. Periods that had not closed by then give no examples.
         on_progress: called with a stage's name, steps done, steps in all.
+        parent: go on from this model in its space; `config` is incremental.continued's.
+        work: folder to keep states in, and to take up the same work from (checkpoints.work_folder
+            holds it); unset means nowhere. The caller removes them when the model is safe.
+        is_fresh: begin anew whatever is kept.
 
     Raises:
         InvalidArgument: there are no two closed periods of events before `until`.
     """
+    watch = Stopwatch()
     past = events.filter(pl.col(EVENT_TIME) < until)
     data = dataset_from_frame(
         past, config.granularity, config.pooling, texts=_texts_before(texts, until)
     )
-    text_NB = backbone.encode(
-        data.texts, lambda done, total: on_progress("encode texts", done, total)
-    )
-    with _one_thread():
-        origins = _origins(data, until, config, on_progress)
-        fitted = train_ranker(
-            origins, text_NB, config.pooling.half_lives_days, config.ranker, on_progress
+    split = _split(data, until, config)
+    checkpoints = None
+    if work is not None:
+        key = _key(data, split, backbone.spec, config, until=until, parent=parent)
+        checkpoints = checkpoints_of(
+            work, key, every_s=config.checkpoint_every_s, is_fresh=is_fresh
         )
-        items_ND = fitted.tower.item_vectors(text_NB)
-        forecasters = _forecasters(data, items_ND, until, config, on_progress)
+    with watch.stage("encode"):
+        text_NB = backbone.encode(
+            data.texts, lambda done, total: on_progress("encode texts", done, total)
+        )
+    with _one_thread():
+        with watch.stage("ranker"):
+            fitted = _fit_ranker(data, text_NB, split, config, parent, checkpoints, on_progress)
+        with watch.stage("forecaster"):
+            forecasts = fit_forecasters(
+                data, fitted.tower.item_vectors(text_NB, data.item_ids), config.forecaster, config.pooling,
+                granularities=config.forecast_granularities, until=until,
+                parent=parent.forecasters if parent else {}, checkpoints=checkpoints,
+                on_progress=on_progress,
+            )  # fmt: skip
     model = Model(
         model_version="",
         space_id=space_id_of(backbone.spec, fitted.tower),
@@ -105,29 +141,48 @@ def train(
         tower=fitted.tower,
         pooling=config.pooling,
         ranker=fitted.ranker,
-        forecasters=forecasters,
+        forecasters=forecasts.specs,
         trained_time=datetime.now(UTC),
         trained_until=until,
         data_sha256=data.sha256(),
-        metrics=_metrics(fitted.first_loss, fitted.last_loss, forecasters),
+        metrics=_metrics(fitted, forecasts),
+        curves=fitted.curves | forecasts.curves,
     )
-    return replace(model, model_version=version_of(model))
+    card = _card(data, split, config, watch.cost(), until=until, parent=parent)
+    return replace(model, model_version=version_of(model), card=card)
 
 
-def _forecasters(
-    data: Dataset, items_ND: F32, until: datetime, config: TrainConfig, on_progress: Progress
-) -> dict[Granularity, ForecasterSpec]:
-    made = {}
-    for granularity in config.forecast_granularities:
-        batch = _trajectories(data, items_ND, granularity, until, config)
-        settings = config.forecaster
-        if granularity is Granularity.DAY:
-            # Days are many and mostly empty: no net was tried on them, and fewer users will do.
-            settings = replace(settings, has_gru=False, user_limit=2000)
-        spec = fit_forecaster(batch, settings, on_progress)
-        if spec is not None:
-            made[granularity] = spec
-    return made
+def _fit_ranker(
+    data: Dataset, text_NB: F32, split: _Split, config: TrainConfig, parent: Model | None,
+    checkpoints: Checkpoints | None, on_progress: Progress,
+) -> FittedRanker:  # fmt: skip
+    made: dict[int, Origin] = {}
+    for period in (*split.origins, *split.validation):
+        made[period] = make_origin(
+            data, period, config.pooling, config.ranker.popularity_half_lives_days,
+            config.ranker.popularity_floor, config.ranker.ahead,
+        )  # fmt: skip
+        on_progress("examples", len(made), len(split.origins) + len(split.validation))
+    origins, half_lives = [made[period] for period in split.origins], config.pooling.half_lives_days
+    ranker, qualities = config.ranker, dict[int, float]()
+    if ranker.epochs == 0:
+        epochs, qualities = choose_epochs(
+            origins, text_NB, data.item_ids, half_lives, ranker, on_progress
+        )
+        ranker = replace(ranker, epochs=epochs)
+    fitted = train_ranker(
+        origins,
+        text_NB,
+        data.item_ids,
+        half_lives,
+        ranker,
+        on_progress,
+        validation=[made[period] for period in split.validation],
+        learned=Learned(tower=parent.tower, ranker=parent.ranker) if parent else None,
+        checkpoints=checkpoints,
+    )
+    tried = {"ranker quality by epochs": [(float(n), q) for n, q in qualities.items()]}
+    return replace(fitted, curves=fitted.curves | (tried if qualities else {}))
 
 
 @contextmanager
@@ -151,53 +206,69 @@ def _texts_before(texts: pl.DataFrame | None, until: datetime) -> pl.DataFrame |
     return texts.filter(pl.col(UPDATED_TIME) < until).sort(UPDATED_TIME, descending=True)
 
 
-def _origins(
-    data: Dataset, until: datetime, config: TrainConfig, on_progress: Progress
-) -> list[Origin]:
+def _split(data: Dataset, until: datetime, config: TrainConfig) -> _Split:
     last = closed_before(config.granularity, until).ordinal
-    first = max(int(data.period_E.min()) + 1, last - config.ranker.origins + 1)
-    if first > last:
+    count = config.ranker.origins + config.validation_origins
+    first = max(int(data.period_E.min()) + 1, last - count + 1)
+    periods = list(range(first, last + 1))
+    if len(periods) <= config.validation_origins:
         raise InvalidArgument(
             "events", f"span no two closed {config.granularity}s; train later or on shorter periods"
         )
-    origins = []
-    for period in range(first, last + 1):
-        origins.append(
-            make_origin(data, period, config.pooling, config.ranker.popularity_half_lives_days)
-        )
-        on_progress("examples", len(origins), last + 1 - first)
-    return origins
+    cut = len(periods) - config.validation_origins
+    return _Split(origins=periods[:cut], validation=periods[cut:])
 
 
-def _trajectories(
-    data: Dataset, items_ND: F32, granularity: Granularity, until: datetime,
-    config: TrainConfig,
-) -> TrajectoryBatch:  # fmt: skip
-    if granularity is not data.granularity:
-        data = data.at(granularity)
-    vectors = pool_periods(
-        data.user_ix_E, data.period_E, data.item_ix_E, data.weight_E, items_ND, config.pooling
+def _key(
+    data: Dataset, split: _Split, backbone: BackboneSpec, config: TrainConfig, *,
+    until: datetime, parent: Model | None,
+) -> str:  # fmt: skip
+    """Return the key of this work. The instant `until` counts by the periods that it closes."""
+    return key_of(
+        {
+            "data": data.sha256(),
+            "backbone": asdict(backbone),
+            "config": asdict(replace(config, checkpoint_every_s=0.0)),
+            "origins": [split.origins, split.validation],
+            "closed": [closed_before(g, until).ordinal for g in config.forecast_granularities],
+            "parent": parent.model_version if parent else "",
+        }
     )
-    last = closed_before(granularity, until).ordinal
-    first = max(int(data.period_E.min()), last - FORECAST_PERIODS[granularity] + 1)
-    return grid(
-        vectors.user_ix_P, vectors.period_P, vectors.vec_PD, vectors.event_count_P,
-        users=data.user_count, first=first, last=last,
-    )  # fmt: skip
 
 
-def _metrics(
-    first_loss: float, last_loss: float, forecasters: dict[Granularity, ForecasterSpec]
-) -> dict[str, float]:
-    metrics = {"ranker_loss_start": first_loss, "ranker_loss": last_loss}
-    for granularity, spec in forecasters.items():
-        skill: Any = spec.config["validation_skill"]
-        for (horizon, gains), chosen in zip(skill.items(), _choice(spec), strict=False):
-            metrics[f"forecast_{granularity}_h{horizon}_gain"] = gains[chosen][0]
+def _card(
+    data: Dataset, split: _Split, config: TrainConfig, cost: CardCost, *,
+    until: datetime, parent: Model | None,
+) -> ModelCard:  # fmt: skip
+    first, last = (instant(float(data.time_E[row])).isoformat() for row in (0, -1))
+    return ModelCard(
+        parent_version=parent.model_version if parent else "",
+        data=CardData(
+            sha256=data.sha256(),
+            events=data.event_count,
+            users=data.user_count,
+            items=data.item_count,
+            first_event=first,
+            last_event=last,
+        ),
+        split=split.named(config.granularity, until),
+        config=json_of(asdict(config)),
+        cost=cost,
+    )
+
+
+def _metrics(fitted: FittedRanker, forecasts: FittedForecasters) -> dict[str, float]:
+    metrics = {"ranker_loss_start": fitted.first_loss, "ranker_loss": fitted.last_loss}
+    for granularity, spec in forecasts.specs.items():
+        metrics |= _gains(granularity, spec)
     return metrics
 
 
-def _choice(spec: ForecasterSpec) -> list[str]:
+def _gains(granularity: Granularity, spec: ForecasterSpec) -> dict[str, float]:
+    skill: Any = spec.config["validation_skill"]
     choice = spec.config["choice"]
     assert isinstance(choice, list)
-    return choice
+    return {
+        f"forecast_{granularity}_h{horizon}_gain": gains[chosen][0]
+        for (horizon, gains), chosen in zip(skill.items(), choice, strict=False)
+    }

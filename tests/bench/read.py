@@ -74,7 +74,7 @@ def fill(folder: Path) -> None:
         titles=("A", "B"),
         categories=((), ()),
         items_ND=unit_NB[:2],
-        stats=ItemStats(share_NW=np.full((2, 2), 0.5, np.float32)),
+        stats=ItemStats(share_NW=np.full((2, 2), 0.5, np.float32), first_time_N=np.zeros(2)),
     )
     ranker = neutral_ranker((21.0, 84.0, 420.0), (7.0, 28.0), WIDTH)
     space_id = publish(layout, index, ranker)

@@ -6,7 +6,10 @@ from services.core.metrics import (
     bootstrap_means,
     bootstrap_ratio,
     forecast_errors,
+    rank_figures,
     rank_metrics,
+    resampled_means,
+    self_information,
 )
 
 
@@ -19,6 +22,44 @@ def test_recall_and_ndcg_by_hand():
     np.testing.assert_allclose(
         ndcg, [(gain[0] + gain[2]) / (gain[0] + gain[1]), gain[1] / gain.sum(), 0.0]
     )
+
+
+def test_every_figure_of_a_ranking_by_hand():
+    hit = np.array([[0, 1, 0, 1], [0, 0, 0, 0]], bool)
+    found = rank_figures(hit, np.array([3, 1]), (2, 4))
+    gain = 1 / np.log2([2, 3, 4, 5])
+    expected = {
+        "recall_at_2": 1 / 2, "precision_at_2": 1 / 2, "f1_at_2": 1 / 2, "hit_rate_at_2": 1,
+        "ndcg_at_2": gain[1] / gain[:2].sum(), "mrr_at_2": 1 / 2,
+        "recall_at_4": 2 / 3, "precision_at_4": 2 / 4, "f1_at_4": 4 / 7, "hit_rate_at_4": 1,
+        "ndcg_at_4": (gain[1] + gain[3]) / gain[:3].sum(), "mrr_at_4": 1 / 2,
+    }  # fmt: skip
+    assert {name: value[0] for name, value in found.items()} == pytest.approx(expected)
+    assert {name: value[1] for name, value in found.items()} == dict.fromkeys(expected, 0.0)
+
+
+def test_figures_agree_with_the_plain_ones_also_where_little_is_shown():
+    rng = np.random.default_rng(0)
+    hit, count = rng.random((20, 10)) < 0.2, rng.integers(1, 30, 20)
+    count = np.maximum(count, hit.sum(axis=1))
+    found = rank_figures(hit, count, (10, 50))
+    recall, ndcg = rank_metrics(hit, count)
+    np.testing.assert_allclose(found["recall_at_10"], recall)
+    np.testing.assert_allclose(found["ndcg_at_10"], ndcg)
+    np.testing.assert_allclose(found["precision_at_50"], hit.sum(axis=1) / 50)
+
+
+def test_rare_items_tell_more_than_common_ones():
+    np.testing.assert_allclose(self_information(np.array([6, 0])), [-np.log2(7 / 8), 3.0])
+
+
+def test_differences_of_columns_are_paired():
+    value = np.random.default_rng(0).normal(size=(300, 1))
+    means = resampled_means(
+        np.hstack([value, value - 1]), np.repeat(np.arange(100), 3), np.random.default_rng(1), 250
+    )
+    assert means.shape == (250, 2)
+    np.testing.assert_allclose(means[:, 0] - means[:, 1], 1.0)
 
 
 def test_a_perfect_ranking_scores_one_however_many_truths():

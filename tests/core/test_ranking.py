@@ -30,7 +30,14 @@ def ranker(seed=0):
         query_HDD=normal(2, WIDTH, WIDTH),
         query_bias_D=normal(WIDTH),
         query_prior_H=np.array([0.5, 2.0], np.float32),
+        query_in_ZK=normal(2 * (WIDTH + 2), 3),
+        query_hidden_K=normal(3),
+        query_out_KD=normal(3, WIDTH),
         popularity_weight_W=np.array([0.3, 0.6], np.float32),
+        popularity_in_FK=normal(3, 5),
+        popularity_hidden_K=normal(5),
+        popularity_out_K=normal(5),
+        popularity_user_4F=normal(4, 3),
         repeat_weight_H=np.array([0.7, 1.1], np.float32),
         repeat_prior_H=np.array([0.4, 1.5], np.float32),
         repeat_item_DH=normal(WIDTH, 2),
@@ -39,6 +46,7 @@ def ranker(seed=0):
         repeat_interest_weight=0.25,
         repeat_bias=0.1,
         repeat_activity_weight=-0.2,
+        repeat_discovery_shift=-0.7,
     )
 
 
@@ -68,17 +76,6 @@ def slow_score(world, u, j, r, now):
             -(now - newest) / (HALF_LIVES[h] * DAY_S)
         )
 
-    query = r.query_bias_D.astype(float)
-    for h in range(2):
-        total = sum(weight[e] * aged(time[e], h) * items_ND[item[e]] for e in np.flatnonzero(own))
-        mass = sum(weight[e] * aged(time[e], h) for e in np.flatnonzero(own))
-        query = query + (total / (mass + r.query_prior_H[h])) @ r.query_HDD[h]
-    interest = query @ items_ND[j]
-    discovery = interest + np.log(stats.share_NW[j] + r.popularity_floor) @ r.popularity_weight_W
-    mine = [e for e in np.flatnonzero(own) if item[e] == j]
-    if not mine:
-        return discovery
-
     def last_of_weeks(rows, h):
         last = {}
         for e in rows:
@@ -87,6 +84,26 @@ def slow_score(world, u, j, r, now):
         return sum(aged(t, h) for t in last.values())
 
     activity = [last_of_weeks(np.flatnonzero(own), h) for h in range(2)]
+    query, pooled, masses = r.query_bias_D.astype(float), [], []
+    for h in range(2):
+        total = sum(weight[e] * aged(time[e], h) * items_ND[item[e]] for e in np.flatnonzero(own))
+        masses.append(sum(weight[e] * aged(time[e], h) for e in np.flatnonzero(own)))
+        pooled.append(total / (masses[h] + r.query_prior_H[h]))
+        query = query + pooled[h] @ r.query_HDD[h]
+    logs = np.log1p([*masses, *activity]) / 3
+    hidden = np.concatenate([*pooled, logs]) @ r.query_in_ZK + r.query_hidden_K
+    query = query + (hidden / (1 + np.exp(-hidden))) @ r.query_out_KD
+    interest = query @ items_ND[j]
+    log_share = np.log(stats.share_NW[j] + r.popularity_floor)
+    first = time[item == j].min(initial=np.inf)
+    age_days = (now - first) / DAY_S if np.isfinite(first) else 0.0
+    features = np.append((log_share + 9) / 3, np.log1p(age_days) / 3 - 1)
+    net = np.tanh(features @ r.popularity_in_FK + r.popularity_hidden_K) @ r.popularity_out_K
+    discovery = interest + log_share @ r.popularity_weight_W + net
+    discovery = discovery + logs @ r.popularity_user_4F @ features
+    mine = [e for e in np.flatnonzero(own) if item[e] == j]
+    if not mine:
+        return discovery
     rate = sum(
         r.repeat_weight_H[h] * np.exp(items_ND[j] @ r.repeat_item_DH[:, h])
         * last_of_weeks(mine, h) / (activity[h] + r.repeat_prior_H[h])
@@ -100,7 +117,7 @@ def slow_score(world, u, j, r, now):
         + r.repeat_bias
         + r.repeat_activity_weight * np.log1p(activity[-1])
     )
-    return np.logaddexp(discovery, repeat)
+    return np.logaddexp(discovery + r.repeat_discovery_shift, repeat)
 
 
 def test_scores_equal_the_formula_event_by_event():
@@ -130,7 +147,7 @@ def test_an_item_never_had_has_no_repeat_term():
     had[user, item] = True
     np.testing.assert_array_equal(np.isfinite(made.repeat_UN), had)
     np.testing.assert_allclose(
-        made.score_UN[~had], (made.interest_UN + made.popularity_N)[~had], atol=1e-6
+        made.score_UN[~had], (made.interest_UN + made.popularity_UN)[~had], atol=1e-6
     )
 
 
@@ -138,14 +155,17 @@ def test_a_user_without_events_wants_what_anyone_wants():
     w = world()
     shifted = (w[0] + 1, *w[1:])
     query = query_vectors(states_of(shifted, users=6), ranker(), 65 * DAY_S)
-    np.testing.assert_allclose(query[0], ranker().query_bias_D, atol=1e-7)
+    hidden = ranker().query_hidden_K
+    net = hidden / (1 + np.exp(-hidden)) @ ranker().query_out_KD
+    np.testing.assert_allclose(query[0], ranker().query_bias_D + net, atol=1e-6)
 
 
 def test_an_old_interest_fades_towards_what_anyone_wants():
-    states, r = states_of(world()), ranker()
+    w, r = world(), ranker()
+    states = states_of(w)
+    nobody = query_vectors(states_of((w[0] + 1, *w[1:]), users=6), r, 61 * DAY_S)[0]
     far = [
-        np.linalg.norm(query_vectors(states, r, now * DAY_S) - r.query_bias_D)
-        for now in (61, 120, 400, 4000)
+        np.linalg.norm(query_vectors(states, r, now * DAY_S) - nobody) for now in (61, 400, 4000)
     ]
     assert far == sorted(far, reverse=True)
     assert far[-1] < 1e-3
@@ -168,7 +188,8 @@ def test_a_neutral_ranker_puts_frequent_items_first_then_popular_ones():
     user, item = np.zeros(3, np.int64), np.array([2, 2, 1])
     time = np.array([0.0, 20, 20]) * DAY_S
     states = pool_rank_states(user, time, item, item, np.ones(3), items_ND, 1, CONFIG)
-    stats = ItemStats(share_NW=np.array([[0.1, 0.1], [0, 0], [0, 0], [0.2, 0.2]], np.float32))
+    share_NW = np.array([[0.1, 0.1], [0, 0], [0, 0], [0.2, 0.2]], np.float32)
+    stats = ItemStats(share_NW=share_NW, first_time_N=np.zeros(4))
     scores = score_items(
         states, stats, items_ND, neutral_ranker(HALF_LIVES, (7.0, 28.0), 4), 21 * DAY_S
     )

@@ -34,7 +34,8 @@ def vectors(n: int = 5, width: int = 3, seed: int = 0):
 def shelf(items_ND=None, share=None):
     items_ND = vectors() if items_ND is None else items_ND
     share = np.asarray(share or [5, 4, 3, 2, 1], np.float32)
-    return shelf_of(IDS, CATEGORIES, items_ND, ItemStats(share_NW=(share / share.sum())[:, None]))
+    stats = ItemStats(share_NW=(share / share.sum())[:, None], first_time_N=np.zeros(len(share)))
+    return shelf_of(IDS, CATEGORIES, items_ND, stats)
 
 
 def learned_ranker(width: int = 3, seed: int = 1):

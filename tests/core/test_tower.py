@@ -16,12 +16,20 @@ def tower(scale=1.0):
 
 
 def test_an_item_vector_is_the_projected_difference_from_the_mean_at_unit_length():
-    vec_ND = tower().item_vectors(np.array([[4, 4, 9], [1, 2, 0]], np.float32))
+    vec_ND = tower().text_parts(np.array([[4, 4, 9], [1, 2, 0]], np.float32))
     np.testing.assert_allclose(vec_ND, [[0.6, 0.8], [0, 1]], atol=1e-7)
 
 
 def test_a_text_at_the_mean_stays_zero():
-    assert tower().item_vectors(np.array([[1, 0, 5]], np.float32)).tolist() == [[0, 0]]
+    assert tower().text_parts(np.array([[1, 0, 5]], np.float32)).tolist() == [[0, 0]]
+
+
+def test_what_is_known_of_an_item_is_added_to_its_text_part():
+    known = replace(tower(), known_ids=("b", "d"), known_KD=np.array([[0, 1], [9, 9]], np.float32))
+    text = np.array([[2, 0, 0], [2, 0, 0]], np.float32)
+    items = known.item_vectors(text, ["a", "b"])
+    np.testing.assert_allclose(items, [[1, 0], [0.5**0.5, 0.5**0.5]], atol=1e-7)
+    assert space_id_of(BACKBONE, known) != space_id_of(BACKBONE, tower())
 
 
 def test_a_space_id_is_short_stable_and_names_the_backbone():

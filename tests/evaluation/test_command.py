@@ -12,12 +12,13 @@ from services.core.pooling import PoolingConfig, pool_rank_states
 from services.core.ranking import popularity_shares, score_items, top_items
 from services.core.schema import Granularity
 from services.evaluation.html import losses
+from services.evaluation.recommendation import FIGURES
 from tests.evaluation.conftest import evaluate
 from tests.planted import START, WordEncoder, planted_events
 
 METHODS = {
     "driftline", "frozen_mean", "popularity", "frequency", "recency_frequency", "user_knn",
-    "itemknn", "ease",
+    "itemknn", "ease", "ials", "popularity_7d",
 }  # fmt: skip
 
 
@@ -29,12 +30,15 @@ def test_the_report_has_the_agreed_keys(evaluated):
     for part in ("all", "new", "warm"):
         for horizon in ("h1", "h2"):
             table = report["recommendation"][part][horizon]
-            assert set(table) == METHODS
+            assert {name.removesuffix("_for_new") for name in table} == METHODS
             for row in table.values():
-                for figure in ("recall_at_10", "ndcg_at_10"):
+                for figure in FIGURES:
+                    if figure.startswith("novelty"):
+                        continue
                     low, high = row[f"{figure}_ci"]
                     assert 0 <= low <= row[figure] <= high <= 1
-                assert 0 < row["coverage_at_10"] <= 1
+                assert 0 < row["coverage_at_10"] <= row["coverage_at_50"] <= 1
+                assert 0 < row["novelty_at_10"] < 20
                 assert row["users"] <= 40
     assert set(report["forecast"]) == {"h1", "h2"}
     assert set(report["forecast"]["h1"]) == {
@@ -44,6 +48,45 @@ def test_the_report_has_the_agreed_keys(evaluated):
         report["forecast"]["h1"]["gru"]
     )
     assert {"encode", "train", "evaluate"} <= set(report["seconds"])
+
+
+def test_figures_by_origin_average_to_the_table_and_say_what_was_lost(evaluated):
+    report = evaluated[0].report
+    row = report["recommendation"]["all"]["h1"]["driftline"]
+    at = report["recommendation_by_origin"]["all"]["h1"]["driftline"]
+    assert len(at) == 4
+    assert len(report["recommendation_by_origin"]["all"]["h2"]["driftline"]) == 3
+    # Every user is active each week here, so origins weigh alike.
+    assert row["ndcg_at_10"] == pytest.approx(np.mean(at), abs=1e-6)
+    lost = report["origins_lost"]["all"]["h1"]
+    assert lost["origins"] == 4
+    rival = report["recommendation_by_origin"]["all"]["h1"][lost["rival"]]
+    assert lost["lost"] == sum(mine < theirs for mine, theirs in zip(at, rival, strict=True))
+    assert lost["rival"] != "driftline"
+
+
+def test_user_slices_are_parts_of_the_warm_slice(evaluated):
+    tables = evaluated[0].report["recommendation"]
+    parts = [tables[name]["h1"]["driftline"] for name in tables if name.startswith("activity_")]
+    whole = tables["warm"]["h1"]["driftline"]
+    assert sum(row["samples"] for row in parts) == whole["samples"]
+    total = sum(row["ndcg_at_10"] * row["samples"] for row in parts)
+    assert total / whole["samples"] == pytest.approx(whole["ndcg_at_10"], abs=1e-6)
+
+
+def test_a_variant_of_ours_is_compared_but_is_no_rival(evaluated, tmp_path):
+    result, _ = evaluated
+    report = evaluate(
+        planted_events(users=40, weeks=20), tmp_path, model=result.model,
+        variants={"driftline_again": result.model}, until=START + timedelta(weeks=20),
+        user_limit=30,
+    ).report  # fmt: skip
+    table = report["recommendation"]["all"]["h1"]
+    assert table["driftline_again"]["ndcg_at_10"] == table["driftline"]["ndcg_at_10"]
+    assert table["driftline_again"]["driftline_gain_ndcg_at_10_ci"] == [0.0, 0.0]
+    assert report["origins_lost"]["all"]["h1"]["rival"] != "driftline_again"
+    assert report["protocol"]["variants"] == ["driftline_again"]
+    assert table["driftline"]["samples"] == 4 * 30
 
 
 def test_on_planted_topics_ours_beats_popularity_beyond_doubt(evaluated):
@@ -70,7 +113,7 @@ def test_predictions_are_what_serving_one_user_gives(evaluated):
     at = predictions["as_of"][0]
     assert at == START + timedelta(weeks=19)
     past = data.before(at.timestamp())
-    items_ND = model.tower.item_vectors(WordEncoder().encode(data.texts))
+    items_ND = model.tower.item_vectors(WordEncoder().encode(data.texts), data.item_ids)
     stats = popularity_shares(
         past.item_ix_E, past.time_E, at.timestamp(), data.item_count,
         model.ranker.popularity_half_lives_days,

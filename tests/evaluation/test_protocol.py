@@ -9,7 +9,7 @@ from services.core.errors import InvalidArgument
 from services.core.pooling import PoolingConfig
 from services.core.schema import Granularity
 from services.evaluation.frames import read_events
-from services.evaluation.protocol import first_seen, make_split, view_at
+from services.evaluation.protocol import ACTIVITY, GAPS, first_seen, make_split, view_at
 from tests.planted import START, planted_events
 
 
@@ -31,7 +31,19 @@ def test_origins_are_the_last_full_periods_and_the_last_horizons_have_fewer():
     first = int(data.period_E.min())
     assert [o - first for o in split.origins] == [11, 12, 13, 14, 15]
     assert [o - first for o in split.origins_of(4)] == [11, 12]
-    assert [o - first for o in split.validation] == [9, 10]
+    assert [o - first for o in split.validation] == [7, 8, 9, 10]
+
+
+def test_every_third_period_makes_disjoint_quarters_that_fit():
+    data = dataset(planted_events(weeks=30))
+    split = make_split(data, 4, (1, 3), every=3)
+    first = int(data.period_E.min())
+    assert [o - first for o in split.origins] == [18, 21, 24, 27]
+    assert split.origins_of(3) == split.origins
+    assert [o - first for o in split.validation] == [9, 12, 15]
+    block = split.until_first_origin()
+    assert block.origins_of(3) == split.validation
+    assert block.last - first == 17
 
 
 def test_a_period_that_the_data_leave_half_way_is_no_test_period():
@@ -63,11 +75,31 @@ def test_slices_by_hand():
     assert data.item_ids == ("fresh", "future", "old")
     user_a = np.array([0])
     assert view.users.tolist() == [0]
-    assert view.truth_UN[1][user_a].toarray().tolist() == [[1, 1, 1]]
-    assert view.allowed("all", user_a).tolist() == [[True, True, True]]
-    assert view.allowed("new", user_a).tolist() == [[True, True, False]]
-    assert view.allowed("warm", user_a).tolist() == [[True, False, True]]
-    assert view.allowed("cold", user_a).tolist() == [[True, True, False]]
+
+    def truth(part):
+        return view.truth_of(part, 1, user_a).toarray()[0].tolist()
+
+    assert truth("all") == [1, 1, 1]
+    assert truth("new") == [1, 1, 0]
+    assert truth("warm") == [1, 0, 1]
+    assert truth("cold") == truth("cold_in_all") == [1, 1, 0]
+
+
+def test_users_are_split_by_activity_and_by_the_gap_since_they_were_last_active():
+    # The origin is day 70: user a was active in the week before it, b three before, c nine, d never.
+    events = rows(
+        *(("a", "x", day) for day in range(0, 70, 7)), ("b", "x", 0), ("b", "x", 7), ("b", "x", 52),
+        ("c", "x", 7), *((user, "x", 71) for user in "abcd"), ("a", "x", 83.99),
+    )  # fmt: skip
+    data = dataset(events)
+    split = make_split(data, 2, (1,))
+    view = view_at(
+        data, split, split.origins[0], (1,), first_seen_N=first_seen(data), user_limit=10, seed=0
+    )
+    activity = [ACTIVITY[label] for label in view.activity_A]
+    assert activity == ["activity_high", "activity_mid", "activity_low", "activity_none"]
+    gaps = [GAPS[label] if label >= 0 else None for label in view.gap_A]
+    assert gaps == ["gap_1", "gap_2_3", "gap_4_plus", None]
 
 
 def test_more_users_than_the_limit_are_sampled_the_same_way_each_time():
@@ -99,6 +131,13 @@ def test_the_usual_names_and_times_are_read(tmp_path):
     assert read["event_time"][0] == datetime(2026, 1, 5, 8, tzinfo=UTC)
     assert read["kind"].to_list() == ["purchase", "view"]
     assert read["text"].to_list() == ["x", "y"]
+
+
+def test_html_escapes_in_texts_are_undone():
+    frame = pl.DataFrame(
+        {"user": ["a", "a"], "item": ["x", "y"], "ts": [1, 2], "text": ["mac &amp; cheese", "R&D"]}
+    )
+    assert read_events(frame)["text"].to_list() == ["mac & cheese", "R&D"]
 
 
 def test_a_file_that_is_no_parquet_and_a_missing_column_say_so(tmp_path):

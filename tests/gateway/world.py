@@ -66,7 +66,7 @@ def catalogue(generation: str = "g1", **items: Any) -> Catalogue:
         titles=tuple(row[0] for _, row in rows),
         categories=tuple(row[1] for _, row in rows),
         items_ND=np.asarray([row[2] for _, row in rows], np.float32),
-        stats=ItemStats(share_NW=share),
+        stats=ItemStats(share_NW=share, first_time_N=np.zeros(len(share))),
     )
 
 

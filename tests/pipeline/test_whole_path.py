@@ -25,6 +25,8 @@ def test_items_and_events_are_served_within_their_goals(stack):
 
 def test_a_user_of_the_small_store_has_everything(stack):
     with Client(stack.gateway.target) as client:
+        # On busy cores this may come before the follower's first pass has ended.
+        wait_for(lambda: has_interests(client, "u7"), 60)
         interest = client.get_interest("u7")
         assert interest.basis.space_id
         assert len(client.get_trajectory("u7").interests) > 1
@@ -46,6 +48,13 @@ def test_an_erased_user_is_hidden_at_once_and_gone_after_the_next_pass(stack):
         wait_for(lambda: "u9" not in stored_users(stores), 60)
         assert "u9" not in set(stores.tables.read_events(DEFAULT_TENANT)["user_id"])
         assert client.get_interest("u8")
+
+
+def has_interests(client, user_id):
+    try:
+        return all(client.get_interest(user_id, granularity=g).event_count for g in Granularity)
+    except NotFoundError:
+        return False
 
 
 def has_forecast(client, user_id):

@@ -102,7 +102,7 @@ def test_items_are_encoded_by_the_real_backbone_and_packed(served: Served, minil
     assert (answer.model_version, answer.vectors.space_id) == ("m1", served.model.space_id)
     made = np.frombuffer(answer.vectors.values, "<f4").reshape(-1, answer.vectors.width)
     texts = [encoder_text(title, "x") for title in TITLES.values()]
-    expected = served.model.tower.item_vectors(minilm.encode(texts))
+    expected = served.model.tower.text_parts(minilm.encode(texts))
     assert np.abs(made - expected).max() < 1e-5
 
 

@@ -26,7 +26,10 @@ def catalogue(*item_ids: str, generation="g1", value=1.0, share=0.5, width=2) ->
         titles=tuple(f"Title {item}" for item in item_ids),
         categories=tuple((item, "all") for item in item_ids),
         items_ND=np.full((n, width), value, np.float32),
-        stats=ItemStats(share_NW=np.full((n, 2), share, np.float32)),
+        stats=ItemStats(
+            share_NW=np.full((n, 2), share, np.float32),
+            first_time_N=np.where(np.arange(n) % 2, 1.5e9, np.inf),
+        ),
     )
 
 

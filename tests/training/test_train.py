@@ -1,17 +1,20 @@
+import subprocess
+import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from services.core.card import CardCost
 from services.core.errors import InvalidArgument
 from services.core.forecasters import load_forecaster
 from services.core.gru import GruConfig
 from services.core.schema import Granularity
 from services.core.trajectories import TrajectoryBatch
 from services.store.model_folder import load_model, save_model
-from services.training.command import item_texts, parse_until, run_train
 from services.training.forecaster import ForecasterConfig
 from services.training.ranker import RankerConfig
 from services.training.train import TrainConfig, train
@@ -23,6 +26,7 @@ CONFIG = TrainConfig(
     forecast_granularities=(Granularity.WEEK, Granularity.DAY),
 )
 UNTIL = START + timedelta(weeks=12)
+ROOT = Path(__file__).parents[2]
 
 
 def trained(events=None, texts=None, encoder=None, config=CONFIG, **kwargs):
@@ -31,8 +35,9 @@ def trained(events=None, texts=None, encoder=None, config=CONFIG, **kwargs):
 
 
 def bytes_of(model, folder):
-    """The files of a model, and its manifest but for the time of training."""
-    save_model(folder, replace(model, trained_time=UNTIL))
+    """The files of a model, but for the time of training and what it took."""
+    cost = CardCost(seconds={}, cpu_seconds=0.0, workers=1, machine="any")
+    save_model(folder, replace(model, trained_time=UNTIL, card=replace(model.card, cost=cost)))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -87,6 +92,42 @@ def test_the_same_data_give_the_same_version():
     assert trained().model_version.startswith("m20260330-")
 
 
+def test_another_process_makes_the_same_version():
+    script = "from tests.training.test_train import trained; print(trained().model_version)"
+    made = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert made.stdout.split()[-1] == trained().model_version
+
+
+def test_the_card_says_what_was_learned_from_and_what_it_took():
+    config = replace(CONFIG, validation_origins=2)
+    model = trained(config=config)
+    card = model.card
+    assert card.split.origins == ("2026-W10", "2026-W11")
+    assert card.split.validation == ("2026-W12", "2026-W13")
+    assert (card.data.users, card.data.sha256) == (24, model.data_sha256)
+    assert card.data.events == planted_events().filter(pl.col("event_time") < UNTIL).height
+    assert card.data.first_event < card.data.last_event < card.split.trained_until
+    assert card.config["ranker"]["width"] == 8
+    assert {"encode", "ranker", "forecaster", "total"} == set(card.cost.seconds)
+    assert card.cost.seconds["total"] >= card.cost.seconds["ranker"] > 0
+    assert card.cost.cpu_seconds > 0
+
+
+def test_learning_curves_have_a_point_an_epoch():
+    ranker = replace(CONFIG.ranker, epochs=3, origins=4)
+    model = trained(config=replace(CONFIG, ranker=ranker, validation_origins=1))
+    assert set(model.curves) >= {"ranker", "ranker validation"}
+    for name in ("ranker", "ranker validation"):
+        epochs, losses = zip(*model.curves[name], strict=True)
+        assert epochs == (1.0, 2.0, 3.0)
+        assert all(loss > 0 for loss in losses)
+    assert model.curves["ranker"][-1][1] < model.curves["ranker"][0][1]
+    assert model.metrics["ranker_loss"] == model.curves["ranker"][-1][1]
+    assert "ranker validation" not in trained().curves
+
+
 def test_progress_goes_up_to_its_total():
     told = {}
     trained(on_progress=lambda stage, done, total: told.setdefault(stage, []).append((done, total)))
@@ -102,86 +143,13 @@ def test_too_little_data_say_so():
         trained(planted_events().head(0))
 
 
-class Tables:
-    def __init__(self, events, items):
-        self.events, self.items = events, items
-
-    def read_events(self, tenant, bucket=None):
-        return self.events
-
-    def read_items(self, tenant):
-        return self.items
-
-
-class Registry:
-    def __init__(self, root):
-        self.root, self.live_version = root, None
-
-    def add(self, tenant, folder, info):
-        save_model(self.root / info.model_version, load_model_at(folder))
-
-    def promote(self, tenant, model_version):
-        self.live_version = model_version
-
-    def folder(self, tenant, model_version):
-        return str(self.root / model_version)
-
-
-def load_model_at(folder):
-    from pathlib import Path
-
-    return load_model(Path(folder))
-
-
-def test_a_stored_history_becomes_a_live_model(tmp_path):
-    from services.runtime.settings import Settings
-    from services.store.backbone import load_backbone
-
-    events = planted_events(users=10)
-    items = events.unique("item_id").select(
-        "item_id", pl.lit("").alias("title"), "text",
-        pl.lit(START).cast(pl.Datetime("us", "UTC")).alias("updated_time"),
-    )  # fmt: skip
-    settings, registry = Settings(data_dir=tmp_path), Registry(tmp_path)
-    config = replace(CONFIG, forecast_granularities=(Granularity.WEEK,))
-    info = run_train(Tables(events, items), registry, settings, until=UNTIL, config=config)
-    assert info.stage == "live"
-    assert registry.live_version == info.model_version
-    read = load_model(tmp_path / info.model_version)
-    assert read.backbone == load_backbone(settings.backbone).spec
-    assert read.trained_until == UNTIL
-
-
-def test_nothing_stored_says_to_import(tmp_path):
-    from services.runtime.settings import Settings
-
-    with pytest.raises(InvalidArgument, match="driftline import"):
-        run_train(
-            Tables(planted_events().head(0), None),
-            Registry(tmp_path),
-            Settings(data_dir=tmp_path),
-            until=UNTIL,
-        )
-
-
-def test_training_reads_what_the_encoder_reads():
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    items = pl.DataFrame(
-        {
-            "item_id": ["a", "b"],
-            "title": ["Tea", ""],
-            "text": ["strong", " green "],
-            "updated_time": [at, at],
-        }
-    )
-    assert item_texts(items)["text"].to_list() == ["Tea. strong", "green"]
-
-
-def test_until_is_a_date_or_now(tmp_path):
-    from services.runtime.settings import Settings
-
-    settings = Settings(data_dir=tmp_path, now=UNTIL)
-    assert parse_until(None, settings) == UNTIL
-    assert parse_until("2026-02-01", settings) == datetime(2026, 2, 1, tzinfo=UTC)
-    with pytest.raises(InvalidArgument, match="write it like"):
-        parse_until("yesterday", settings)
+def test_what_is_done_is_taken_up_and_gives_the_same_model(tmp_path):
+    first = trained(work=tmp_path)
+    told = set()
+    again = trained(work=tmp_path, on_progress=lambda stage, done, total: told.add(stage))
+    assert again.model_version == first.model_version == trained().model_version
+    assert again.curves == first.curves
+    assert not {"train ranker", "train gru"} & told
+    anew = set()
+    trained(work=tmp_path, is_fresh=True, on_progress=lambda stage, done, total: anew.add(stage))
+    assert {"train ranker", "train gru"} <= anew

@@ -1,0 +1,136 @@
+"""What stands in a model folder beside the model: its card and learning curves.
+
+card.json     core.card.ModelCard
+README.md     the card, to read
+curves.json   learning curves
+
+Listed in model.json under their sha256 as the other files are, but no part of the model's version:
+attach_metrics replaces them under readers, who then look again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from services.core.card import ModelCard, card_from_json, card_to_json, evaluated, render_card
+from services.core.errors import InvalidArgument, NotReady
+from services.core.model import Model
+from services.store.files import replacing
+
+MANIFEST = "model.json"
+CARD_FILE, README_FILE, CURVES_FILE = "card.json", "README.md", "curves.json"
+# How often to look again at files that are being replaced, and how long to wait before it.
+LOOKS, WAIT_S = 5, 0.05
+
+T = TypeVar("T")
+
+
+def card_files(model: Model) -> dict[str, bytes]:
+    """Return the content of a model's card files; those that it has nothing for are left out."""
+    files: dict[str, bytes] = {}
+    if model.card is not None:
+        files |= _of_card(model.card, model.model_version, model.space_id)
+    if model.curves:
+        files[CURVES_FILE] = _json(model.curves)
+    return files
+
+
+def load_card(folder: Path) -> ModelCard | None:
+    """Read a model's card; None where the folder has none.
+
+    Raises:
+        NotReady: there is no model folder there.
+        InvalidArgument: the card was altered.
+    """
+    content = settled(lambda: _read(folder, CARD_FILE))
+    return None if content is None else card_from_json(json.loads(content))
+
+
+def load_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Read a model's learning curves; empty where the folder has none. Raises as load_card."""
+    content = settled(lambda: _read(folder, CURVES_FILE))
+    curves: dict[str, list[list[float]]] = {} if content is None else json.loads(content)
+    return {name: [(x, y) for x, y in points] for name, points in curves.items()}
+
+
+def attach_metrics(folder: Path, report: dict[str, Any]) -> ModelCard:
+    """Write an evaluation's figures into a model's card; the version stays what it is.
+
+    Args:
+        folder: a model folder, in a registry or out of it. One call at a time.
+        report: report.json of `driftline evaluate` about this model.
+
+    Raises:
+        NotReady: there is no model folder there, or it has no card.
+        InvalidArgument: the report is about another model, or the card was altered.
+    """
+    version = _manifest(folder)["model_version"]
+    named = report.get("model", {}).get("model_version", version)
+    if named != version:
+        raise InvalidArgument("report", f"is about model {named}, the folder holds {version}")
+    card = load_card(folder)
+    if card is None:
+        raise NotReady("model card", "train again: this model was made before there were cards")
+    changed = replace(card, evaluation=evaluated(report))
+    replace_card(folder, changed)
+    return changed
+
+
+def replace_card(folder: Path, card: ModelCard) -> None:
+    """Put another card in the place of a model's own. Raises NotReady as load_card."""
+    manifest = _manifest(folder)
+    files = _of_card(card, manifest["model_version"], manifest["space_id"])
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    for name, content in files.items():
+        _put(folder / name, content)
+    # Last: until then a reader sees a hash that differs, and looks again.
+    manifest["files"] |= hashes
+    _put(folder / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
+
+
+def settled(read: Callable[[], T]) -> T:
+    """Read files that attach_metrics may be replacing: a hash that differs is looked at again."""
+    for _ in range(LOOKS - 1):
+        try:
+            return read()
+        except InvalidArgument:
+            time.sleep(WAIT_S)
+    return read()
+
+
+def _of_card(card: ModelCard, version: str, space_id: str) -> dict[str, bytes]:
+    text = render_card(card, model_version=version, space_id=space_id)
+    return {CARD_FILE: _json(card_to_json(card)), README_FILE: text.encode()}
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    expected = _manifest(folder)["files"].get(name)
+    if expected is None:
+        return None
+    content = (folder / name).read_bytes() if (folder / name).exists() else b""
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise InvalidArgument(
+            "model", f"{folder / name} is not the file that was saved; copy the folder again"
+        )
+    return content
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise NotReady("model", f"{folder} holds no {MANIFEST}; run `driftline train`") from None
+    return manifest
+
+
+def _put(path: Path, content: bytes) -> None:
+    with replacing(path) as draft:
+        draft.write_bytes(content)
+
+
+def _json(values: object) -> bytes:
+    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
