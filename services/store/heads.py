@@ -12,15 +12,14 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from services.core.errors import InvalidArgument
-from services.core.heads import LabelHead, ValueHead
-from services.core.tower import ItemTower
+from services.core.heads import LabelHead, Projection, ValueHead
 
 HEADS_DIR = "heads"
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
 CONTRASTIVE = "contrastive"
 
-Head = LabelHead | ValueHead | ItemTower
+Head = LabelHead | ValueHead | Projection
 
 
 def save_head(folder: Path, head: Head) -> None:
@@ -34,7 +33,7 @@ def save_head(folder: Path, head: Head) -> None:
         case ValueHead():
             said = {"bias": head.bias, "centre": head.centre, "scale": head.scale}
             _write(folder, REGRESSION, said, {"weight_B": head.weight_B})
-        case ItemTower():
+        case Projection():
             arrays = {"mean_B": head.mean_B, "projection_BD": head.projection_BD}
             _write(folder, CONTRASTIVE, {}, arrays)
 
@@ -72,14 +71,15 @@ def load_value_head(folder: Path) -> ValueHead | None:
         raise _broken(folder, REGRESSION) from error
 
 
-def load_projection(folder: Path) -> ItemTower | None:
+def load_projection(folder: Path) -> Projection | None:
     """Read the contrastive head of a backbone's folder. Returns and raises as load_label_head."""
     found = _read(folder, CONTRASTIVE)
     if found is None:
         return None
+    arrays = found[1]
     try:
-        return ItemTower(**found[1])
-    except TypeError as error:
+        return Projection(mean_B=arrays["mean_B"], projection_BD=arrays["projection_BD"])
+    except KeyError as error:
         raise _broken(folder, CONTRASTIVE) from error
 
 

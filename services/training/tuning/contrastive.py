@@ -16,9 +16,9 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from services.core.errors import InvalidArgument
+from services.core.heads import Projection
 from services.core.pooling import F64, I64
 from services.core.records import F32
-from services.core.tower import ItemTower
 from services.store.heads import Head
 from services.training.tuning.config import Mode, TuneConfig
 from services.training.tuning.loop import Progress
@@ -152,7 +152,7 @@ class ContrastiveTask:
         """Return the projection."""
         if self._projection_BB is None:
             return None
-        return ItemTower(
+        return Projection(
             mean_B=self._mean_B.numpy().copy(),
             projection_BD=self._projection_BB.detach().numpy().copy(),
         )
