@@ -13,6 +13,7 @@ from services.core.errors import CoreError, InvalidArgument
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
+from services.training.tuning.config import Mode, Objective, TuneConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -134,6 +135,61 @@ def train(
         preprocess(open_stores(settings).tables, settings)
         info = train_from_store(settings, request, on_progress=bars.report)
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
+
+
+@app.command()
+def tune(
+    mode: Annotated[
+        Mode,
+        typer.Option(help="head: backbone as it is; lora: small additions; full: every weight."),
+    ] = Mode.LORA,
+    objective: Annotated[
+        Objective, typer.Option(help="mlm is for encoders, causal for decoders.")
+    ] = Objective.CONTRASTIVE,
+    until: Annotated[
+        str, typer.Option(help="Use events before this date (YYYY-MM-DD). Default: now.")
+    ] = "",
+    granularity: Annotated[
+        Granularity, typer.Option(help="Length of the periods in which next items are looked for.")
+    ] = Granularity.WEEK,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps at most; 0: 400 of a head, else 120.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of draws and first weights.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the tuned backbone; made if absent.")] = Path(
+        "build/backbone"
+    ),
+) -> None:
+    """Tune the text model itself on the stored events and items, and say on held-out data what it gained.
+
+    contrastive: what a user had pulls nearer what the user has next. classification: text to first category.
+    regression: text to mean rating, or log quantity. mlm, causal: the catalogue's language.
+
+    Held out: a fifth of the texts, or the last 8 periods. Training stops early, and the weights kept are those that
+    were best on a part neither trained nor measured on. The folder holds whole weights (LoRA merged), heads, and
+    tuning.json with curves and the metric before and after with its interval. Minutes on a CPU: with MiniLM about 3 s
+    a step on one core.
+
+    Use it: DRIFTLINE_BACKBONE=FOLDER driftline train. Its vectors are a space of their own.
+    """
+    from services.pipeline.preprocess import preprocess
+    from services.pipeline.stores import open_stores
+    from services.training.command import parse_until
+    from services.training.tuning.command import summary, tune_from_store
+
+    settings = load_settings()
+    with StageBars(console) as bars:
+        preprocess(open_stores(settings).tables, settings)
+        result = tune_from_store(
+            settings,
+            TuneConfig(mode=mode, objective=objective, steps=steps, seed=seed),
+            until=parse_until(until or None, settings),
+            out=out,
+            granularity=granularity,
+            on_progress=bars.report,
+        )
+    for line in summary(result):
+        console.print(line, highlight=False)
 
 
 @app.command()
