@@ -9,18 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from services.core.errors import InvalidArgument
-from services.core.metrics import rank_metrics
+from services.core.metrics import rank_figures
 from services.core.pooling import F64, I64
 from services.core.records import F32
+from services.core.top import contains, top_rows, top_without
 from services.training.tuning.config import TuneConfig
 from services.training.tuning.outcomes import Outcome, ratio
 from services.training.tuning.signals import Histories
 
 POSITIONS = 10
+# Places of the whole ranking that are searched for what the user never had, before it is made anew.
+HEAD = 160
 # Scores held at once: this many users times N.
 CHUNK = 1024
 METRIC = "new_ndcg_at_10"
@@ -116,8 +118,8 @@ def popularity_outcome(held_out: list[Examples]) -> Outcome:
     """Return the same of ranking by each text's share of the past, alike for every user."""
 
     def score(examples: Examples, users_B: I64) -> F32:
-        shape = (len(users_B), len(examples.share_N))
-        return np.broadcast_to(examples.share_N.astype(np.float32), shape).copy()
+        share_N = examples.share_N.astype(np.float32)
+        return np.broadcast_to(share_N, (len(users_B), len(share_N)))
 
     return _outcome(held_out, score)
 
@@ -129,19 +131,13 @@ def _outcome(held_out: list[Examples], score: Callable[[Examples, I64], F32]) ->
         asked = users_asked(examples)
         for start in range(0, len(asked), CHUNK):
             users_B = asked[start : start + CHUNK]
-            score_BN = score(examples, users_B)
-            score_BN[examples.history_UN[users_B].nonzero()] = -np.inf
-            sum_U[users_B] += _ndcg(score_BN, examples.new_UN[users_B].toarray() > 0)
+            score_BN, new_BN = score(examples, users_B), examples.new_UN[users_B]
+            head_BW = top_rows(score_BN, HEAD)
+            top_BK = top_without(score_BN, examples.history_UN[users_B], head_BW, POSITIONS)
+            figures = rank_figures(
+                contains(new_BN, top_BK), np.diff(new_BN.indptr).astype(np.int64), (POSITIONS,)
+            )
+            sum_U[users_B] += figures[f"ndcg_at_{POSITIONS}"]
             count_U[users_B] += 1
     kept = count_U > 0
     return ratio(sum_U[kept], count_U[kept])
-
-
-def _ndcg(score_BN: F32, truth_BN: NDArray[np.bool_]) -> F64:
-    # Ascending columns, so that equal scores keep catalogue order.
-    wide = min(4 * POSITIONS, score_BN.shape[1])
-    near_BW = np.sort(np.argpartition(-score_BN, wide - 1, axis=1)[:, :wide], axis=1)
-    order_BW = np.argsort(-np.take_along_axis(score_BN, near_BW, axis=1), axis=1, kind="stable")
-    top_BK = np.take_along_axis(near_BW, order_BW[:, :POSITIONS], axis=1)
-    hit_BK = np.take_along_axis(truth_BN, top_BK, axis=1)
-    return rank_metrics(hit_BK, truth_BN.sum(axis=1))[1]
