@@ -4,6 +4,7 @@ Shape suffixes: N = texts, B = backbone width, D = projected width, C = classes 
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class Projection:
 def part_of(text: str, seed: int = 0) -> float:
     """Return where a text falls in [0, 1), the same on every machine.
 
-    Training and evaluation split items by it: equal texts fall on one side.
+    Texts are split by it: equal ones fall on one side.
     """
     digest = hashlib.sha256(f"{seed}\x1f{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64
@@ -71,17 +72,14 @@ def part_of(text: str, seed: int = 0) -> float:
 def without_label(text: str, label: str) -> str:
     """Return a text without the label it says, so that a head cannot read its answer.
 
-    Case does not count; commas and spaces that the cut leaves over go too.
+    Whole words only, whatever their case; commas and spaces that the cut leaves over go too.
     """
     if not label:
         return text
-    kept, lower, wanted = [], text.lower(), label.lower()
-    at = 0
-    while (found := lower.find(wanted, at)) >= 0:
-        kept.append(text[at:found])
-        at = found + len(wanted)
-    kept.append(text[at:])
-    parts = [" ".join(part.split()) for part in "".join(kept).split(",")]
+    kept = re.sub(rf"(?<!\w){re.escape(label)}(?!\w)", "", text, flags=re.IGNORECASE)
+    if kept == text:
+        return text
+    parts = [" ".join(part.split()) for part in kept.split(",")]
     return ", ".join(part for part in parts if part)
 
 

@@ -20,6 +20,7 @@ from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Methods, build_methods, choose_baselines
+from services.evaluation.classification import classification_report, refuse_tuned_later
 from services.evaluation.forecast import forecast_report
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
@@ -129,6 +130,7 @@ def run_evaluate(
     data = dataset_from_frame(frame, granularity, pooling)
     split = make_split(data, origins, _checked(horizons), every)
     first_origin = instant(split.start(split.origins[0]))
+    refuse_tuned_later(backbone.spec.name, first_origin)
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
     training = time.perf_counter()
@@ -158,6 +160,7 @@ def run_evaluate(
         },
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         "model": _model(model),
+        **classification_report(backbone.spec.name),
         "recommendation": tables,
         "recommendation_by_origin": ndcg_by_origin,
         "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),

@@ -8,9 +8,10 @@ is opened, not before.
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
 
@@ -49,12 +50,50 @@ class BackboneFiles:
         return _file_sha256(self.folder / self.gguf) if self.gguf else weights_sha256(self.folder)
 
     def tuned_pooling(self) -> TokenPooling | None:
-        """Return the pooling a tuned folder was made for; None where it says nothing."""
-        try:
-            said = json.loads((self.folder / TUNING_FILE).read_text())["pooling"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return cast("TokenPooling", said) if said in ("mean", "cls", "last") else None
+        """Return the pooling a tuned folder was made for; None where it was not tuned.
+
+        Raises:
+            InvalidArgument: what it says of its tuning is not whole.
+        """
+        tuning = tuning_of(self.folder)
+        return None if tuning is None else tuning.pooling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What a folder says of how it was tuned; the file holds more."""
+
+    pooling: TokenPooling
+    # What it was tuned on happened strictly before it; None where that is not said.
+    trained_until: datetime | None
+    objective: str
+    # By name, {"after": {"value", "ci"}, "rows"}, and others: see training/tuning/outcomes.py.
+    figures: dict[str, Any]
+
+
+def tuning_of(folder: Path) -> Tuning | None:
+    """Read how a backbone's folder was tuned; None where it was not.
+
+    Raises:
+        InvalidArgument: the file is not whole.
+    """
+    try:
+        content = json.loads((folder / TUNING_FILE).read_text())
+        if content["pooling"] not in get_args(TokenPooling):
+            raise ValueError(content["pooling"])
+        until = content.get("trained_until")
+        return Tuning(
+            pooling=content["pooling"],
+            trained_until=None if until is None else datetime.fromisoformat(until),
+            objective=str(content["objective"]),
+            figures=dict(content["figures"]),
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArgument(
+            "backbone", f"{folder / TUNING_FILE} is not whole; tune again"
+        ) from error
 
 
 def find_files(name: str = "") -> BackboneFiles:

@@ -49,6 +49,9 @@ def test_heads_predict_by_their_weights():
         ("green tea", "", "green tea"),
         ("tea", "tea", ""),
         ("green tea", "coffee", "green tea"),
+        ("teapot, Tea (loose)", "tea", "teapot, (loose)"),
+        ("\u0130ki tea", "tea", "\u0130ki"),  # longer in lower case
+        ("c++ books", "C++", "books"),
     ],
 )
 def test_a_label_is_cut_out_of_the_text_that_says_it(text, label, left):

@@ -1,6 +1,5 @@
-"""The real SmolLM2 of the PyPI package, beside MiniLM. Loading it takes 20 s: one process does."""
+"""SmolLM2 of the PyPI package beside MiniLM: cut to a few layers, and whole where tests are slow."""
 
-import hashlib
 from importlib.util import find_spec
 
 import numpy as np
@@ -10,6 +9,7 @@ from services.core.errors import InvalidArgument
 from services.store import backbone_files
 from services.store.backbone import Backbone, load_backbone
 from services.store.backbone_files import SMOLLM2_NAME, find_files, is_decoder
+from tests.store.smollm2 import LAYERS, write_cut
 
 LONG = "a long description of roasted coffee beans from the highlands " * 6
 PAIRS = [
@@ -22,9 +22,11 @@ pytestmark = pytest.mark.xdist_group("smollm2")
 
 
 @pytest.fixture(scope="module")
-def smollm2() -> Backbone:
+def smollm2(tmp_path_factory) -> Backbone:
     assert find_spec(backbone_files.SMOLLM2_PACKAGE), "make installs it"
-    return load_backbone(SMOLLM2_NAME)
+    file = tmp_path_factory.mktemp("smollm2") / "cut.gguf"
+    write_cut(file)
+    return load_backbone(str(file))
 
 
 @pytest.fixture(scope="module", params=["minilm", "smollm2"])
@@ -32,13 +34,27 @@ def either(request) -> Backbone:
     return load_backbone() if request.param == "minilm" else request.getfixturevalue("smollm2")
 
 
-def test_a_decoder_pools_its_last_token_and_is_known_by_its_files_hash(smollm2: Backbone):
-    files = find_files(SMOLLM2_NAME)
-    blob = (files.folder / files.gguf).read_bytes()
-    assert smollm2.weights_sha256 == hashlib.sha256(blob).hexdigest()
+def test_a_decoder_of_a_gguf_file_pools_its_last_token(smollm2: Backbone):
     assert (smollm2.spec.pooling, smollm2.width) == ("last", 576)
+    assert smollm2._model.config.num_hidden_layers == LAYERS
     assert is_decoder(smollm2._model.config)
     assert not is_decoder(load_backbone()._model.config)
+
+
+def test_a_packaged_decoder_is_found_by_name_and_known_by_its_files_hash(smollm2: Backbone):
+    files = find_files(SMOLLM2_NAME)
+    assert files.name == SMOLLM2_NAME
+    assert len(files.sha256()) == 64
+    assert files.sha256() != smollm2.weights_sha256
+
+
+@pytest.mark.slow
+def test_the_whole_packaged_decoder_tells_similar_items_from_unrelated_ones():
+    whole = load_backbone(SMOLLM2_NAME)
+    assert whole.weights_sha256 == find_files(SMOLLM2_NAME).sha256()
+    for one, similar, unrelated in PAIRS:
+        a, b, c = whole.encode([one, similar, unrelated])
+        assert a @ b > a @ c
 
 
 def test_padding_changes_no_vector(either: Backbone):

@@ -8,5 +8,6 @@ retrieval   next-period new items by mean-pooled cosine: the metric that every o
 contrastive, supervised, language    the objectives
 loop        the steps: clipping, early stopping
 tune        all of it, from texts to a folder
+result      what a reader is told
 command     from the stored events
 """

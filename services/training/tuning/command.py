@@ -15,6 +15,7 @@ from services.core.errors import InvalidArgument
 from services.core.heads import without_label
 from services.core.periods import closed_before
 from services.core.pooling import F64, PoolingConfig
+from services.core.progress import Progress
 from services.core.schema import (
     CATEGORIES,
     DEFAULT_TENANT,
@@ -31,7 +32,6 @@ from services.store.erasures import drop_erased
 from services.store.ports import EventTables
 from services.training.command import item_texts
 from services.training.tuning.config import TuneConfig
-from services.training.tuning.loop import Progress
 from services.training.tuning.signals import Histories, Signals
 from services.training.tuning.tune import TuneResult, tune_backbone
 
@@ -56,18 +56,20 @@ def run_tune(
     *,
     until: datetime,
     out: Path,
+    backbone: str = "",
     granularity: Granularity = Granularity.WEEK,
     tenant: str = DEFAULT_TENANT,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> TuneResult:
-    """Tune the settings' backbone on a tenant's events and items from strictly before `until`.
+    """Tune a backbone on a tenant's events and items from strictly before `until`.
 
     Args:
         tables: events and items. Events of users whose erasure is not carried out yet are left out.
-        settings: which backbone to start from.
+        settings: which backbone to start from, where `backbone` does not say.
         config: what is tuned, and how.
         until: aware.
         out: folder to write; DRIFTLINE_BACKBONE names it to `driftline train`.
+        backbone: name or folder to start from.
         granularity: of the periods that next items are looked for in.
         tenant: whose data.
         on_progress: called with stage, done, total.
@@ -78,13 +80,14 @@ def run_tune(
     events = tables.read_events(tenant)
     if events.is_empty():
         raise InvalidArgument("events", "none are stored; run `driftline import`")
-    said = material(
+    found = material(
         drop_erased(tables, tenant, events), tables.read_items(tenant),
         until=until, granularity=granularity,
     )  # fmt: skip
     return tune_backbone(
-        said.texts, said.signals, config,
-        out=out, backbone=settings.backbone, task_texts=said.unlabelled, on_progress=on_progress,
+        found.texts, found.signals, config,
+        out=out, backbone=backbone or settings.backbone, task_texts=found.unlabelled, until=until,
+        on_progress=on_progress,
     )  # fmt: skip
 
 
@@ -141,6 +144,7 @@ def tune_from_store(
     *,
     until: datetime,
     out: Path,
+    backbone: str = "",
     granularity: Granularity = Granularity.WEEK,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> TuneResult:
@@ -150,23 +154,5 @@ def tune_from_store(
 
     return run_tune(
         DeltaTables(Layout(settings.data_dir, settings.bucket_count)), settings, config,
-        until=until, out=out, granularity=granularity, on_progress=on_progress,
+        until=until, out=out, backbone=backbone, granularity=granularity, on_progress=on_progress,
     )  # fmt: skip
-
-
-def summary(result: TuneResult) -> list[str]:
-    """Return what a reader of a terminal wants to know, a line each."""
-    lines: list[str] = []
-    # Contrastive tuning is measured by retrieval itself.
-    distinct = [result.own] if result.own is result.retrieval else [result.own, result.retrieval]
-    for change in distinct:
-        if change is None:
-            continue
-        better = "better" if change.is_better else "not proven better"
-        lines.append(
-            f"{change.metric} on held-out data: {change.before.mean:.4f} -> {change.after.mean:.4f} "
-            f"(change {change.change.mean:+.4f} [{change.change.low:+.4f}, "
-            f"{change.change.high:+.4f}]): {better}"
-        )
-    lines.append(f"DRIFTLINE_BACKBONE={result.folder} makes `driftline train` use it")
-    return lines

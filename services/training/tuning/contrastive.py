@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from services.core.errors import InvalidArgument
 from services.core.heads import Projection
 from services.core.pooling import F64, I64
+from services.core.progress import Progress
 from services.core.records import F32
 from services.store.heads import Head
 from services.training.tuning.config import Mode, TuneConfig
-from services.training.tuning.loop import Progress
 from services.training.tuning.network import Network
 from services.training.tuning.outcomes import Outcome
 from services.training.tuning.retrieval import (
@@ -54,7 +54,6 @@ class ContrastiveTask:
     """The objective; in head mode a projection on top of frozen vectors."""
 
     metric = METRIC
-    is_higher_better = True
     is_head_exact = False
 
     def __init__(self, texts: int, signals: Signals, config: TuneConfig) -> None:
@@ -65,11 +64,11 @@ class ContrastiveTask:
         """
         if signals.histories is None:
             raise InvalidArgument("events", "contrastive tuning needs users' histories")
-        said = signals.histories
+        histories = signals.histories
         self.config = config
-        parts = split_periods(said, config)
+        parts = split_periods(histories, config)
         train, stop, self.held_out = (
-            [examples_at(said, period, texts, config.half_life_periods) for period in periods]
+            [examples_at(histories, period, texts, config.half_life_periods) for period in periods]
             for periods in (parts.train, parts.stop, parts.held_out)
         )
         self._train = [_columns(examples) for examples in train]
@@ -133,7 +132,7 @@ class ContrastiveTask:
         return total / max(targets, 1)
 
     def baseline(self) -> Outcome:
-        """Return the metric of what is popular, the same for all."""
+        """Return the figures of what is popular, the same for all."""
         return popularity_outcome(self.held_out)
 
     def outcome(self, network: Network) -> Outcome:
@@ -141,12 +140,6 @@ class ContrastiveTask:
         with torch.no_grad():
             item_NB = self._project(torch.from_numpy(network.fixed_vectors())).numpy()
         return retrieval_outcome(self.held_out, item_NB)
-
-    def figures(self, network: Network) -> dict[str, float]:
-        """Return nats per target over the stopping part's texts, and what popularity reaches."""
-        everyone = self.baseline()
-        reached = everyone.score(np.arange(everyone.rows))
-        return {"stop_nats": self.stop_loss(network), "popularity_new_ndcg_at_10": reached}
 
     def head(self) -> Head | None:
         """Return the projection."""

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from services.core.errors import InvalidArgument
 from services.core.pooling import F64, I64
+from services.core.progress import Progress
 from services.store.backbone import length_batches, pad_right
 from services.store.heads import Head
 from services.training.tuning.config import Mode, Objective, TuneConfig
-from services.training.tuning.loop import Progress, run_steps
+from services.training.tuning.loop import run_steps
 from services.training.tuning.network import Network
-from services.training.tuning.outcomes import Outcome, perplexity
+from services.training.tuning.outcomes import Outcome, perplexity_outcome
 from services.training.tuning.signals import split_texts
 
 # Of a text's words, at least one is asked for; of those, so many are hidden, and changed.
@@ -51,7 +52,6 @@ class LanguageTask:
     """Both objectives; they differ in what is hidden and in what names it."""
 
     metric = "perplexity"
-    is_higher_better = False
     is_head_exact = False
 
     def __init__(self, texts: Sequence[str], network: Network, config: TuneConfig) -> None:
@@ -108,7 +108,7 @@ class LanguageTask:
         return float(nll_N.sum() / tokens_N.sum())
 
     def baseline(self) -> Outcome:
-        """Return the metric of each token's frequency in the texts learned from."""
+        """Return perplexity by each token's frequency in the texts learned from."""
         seen = np.concatenate(
             [np.array(self._token_ids[row])[self._words[row]] for row in self._train]
         )
@@ -119,16 +119,11 @@ class LanguageTask:
             for row in self._held
         ]
         tokens = [len(self._words[row]) for row in self._held]
-        return perplexity(np.array(nll), np.array(tokens, np.float64))
+        return perplexity_outcome(np.array(nll), np.array(tokens, np.float64))
 
     def outcome(self, network: Network) -> Outcome:
         """Return perplexity over the held-out texts."""
-        return perplexity(*self._measure(network, self._held))
-
-    def figures(self, network: Network) -> dict[str, float]:
-        """Return nats per token over the held-out texts."""
-        nll_N, tokens_N = self._measure(network, self._held)
-        return {"nats_per_token": float(nll_N.sum() / tokens_N.sum())}
+        return perplexity_outcome(*self._measure(network, self._held))
 
     def head(self) -> Head | None:
         """Return None: words are not what is served."""

@@ -1,6 +1,5 @@
 """The steps of tuning: AdamW, a warm start, clipping, early stopping on a part kept from training."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,21 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from services.core.progress import Progress
 from services.store.heads import Head
 from services.training.tuning.config import TuneConfig
 from services.training.tuning.network import Network
 from services.training.tuning.outcomes import Outcome
 
-Progress = Callable[[str, int, int], None]
+# Of the steps; the rate rises to its full height in them, and falls to zero in the others.
 WARM_SHARE = 0.1
 
 
 class Task(Protocol):
     """One objective."""
 
-    # Name of the held-out metric.
+    # The figure of `outcome` that the objective is judged by.
     metric: str
-    is_higher_better: bool
     # The head's best is found at once, so head mode takes no steps.
     is_head_exact: bool
 
@@ -43,15 +42,11 @@ class Task(Protocol):
         ...
 
     def baseline(self) -> Outcome:
-        """Return what the metric is without reading any text's words."""
+        """Return the figures of what one says without reading a text."""
         ...
 
     def outcome(self, network: Network) -> Outcome:
-        """Return the metric on the held-out part."""
-        ...
-
-    def figures(self, network: Network) -> dict[str, float]:
-        """Return more figures of the held-out part."""
+        """Return the figures on the held-out part."""
         ...
 
     def head(self) -> Head | None:
@@ -59,7 +54,7 @@ class Task(Protocol):
         ...
 
     def notes(self) -> dict[str, float]:
-        """Return figures that a reader wants to see: sizes, losses of baselines."""
+        """Return what else a reader wants to see: sizes, what was chosen."""
         ...
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from services.core.errors import InvalidArgument
 from services.core.pooling import I64
+from services.core.progress import Progress
 from services.core.records import F32
 from services.store.backbone import length_batches, pad_right, pool_tokens, tokenise
 from services.store.backbone_files import (
@@ -40,6 +41,7 @@ class Network:
     def __init__(
         self, texts: Sequence[str], config: TuneConfig, *, backbone: str = "",
         pooling: TokenPooling | None = None,
+        on_progress: Progress = lambda stage, done, total: None,
     ) -> None:  # fmt: skip
         """Open the model and tokenise every text once.
 
@@ -48,6 +50,7 @@ class Network:
             config: mode, objective, lengths.
             backbone: name or folder, as load_backbone takes it.
             pooling: as load_backbone takes it.
+            on_progress: called with a stage, done, total while the whole catalogue is encoded.
 
         Raises:
             InvalidArgument: no such model, or it cannot have the objective.
@@ -66,6 +69,7 @@ class Network:
         # Blank texts are one text: no words.
         plain = [text if text.strip() else "" for text in texts]
         self.token_ids = tokenise(self.tokenizer, plain, self.max_tokens)
+        self._on_progress = on_progress
         self._adapters: Any = None
         self._moving: list[nn.Parameter] = []
         # Of all texts, as the weights now are.
@@ -90,7 +94,7 @@ class Network:
         """Return unit vectors of some texts (None: all) as the weights now are, no gradient."""
         is_many = rows is None or not self._moving or 2 * len(rows) > len(self.token_ids)
         if self._fixed_NB is None and is_many:
-            self._fixed_NB = self._encode(self.token_ids)
+            self._fixed_NB = self._encode(self.token_ids, is_shown=True)
         if self._fixed_NB is not None:
             return self._fixed_NB if rows is None else self._fixed_NB[rows]
         assert rows is not None
@@ -99,7 +103,7 @@ class Network:
     def encode(self, texts: Sequence[str]) -> F32:
         """Return unit vectors of any texts as the weights now are."""
         plain = [text if text.strip() else "" for text in texts]
-        return self._encode(tokenise(self.tokenizer, plain, self.max_tokens))
+        return self._encode(tokenise(self.tokenizer, plain, self.max_tokens), is_shown=True)
 
     def weights_moved(self) -> None:
         """Forget vectors that were made with other weights."""
@@ -150,11 +154,15 @@ class Network:
         plain.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def _encode(self, token_ids: list[list[int]]) -> F32:
+    def _encode(self, token_ids: list[list[int]], *, is_shown: bool = False) -> F32:
         out_NB = np.empty((len(token_ids), self.width), np.float32)
+        done = 0
         with torch.no_grad():
             for places, vec_SB in self._forward(token_ids):
                 out_NB[places] = vec_SB.numpy()
+                done += len(places)
+                if is_shown:
+                    self._on_progress("encode texts", done, len(token_ids))
         return out_NB
 
     def _forward(self, token_ids: list[list[int]]) -> Iterator[tuple[list[int], Tensor]]:

@@ -17,7 +17,7 @@ from services.core.pooling import F64, I64
 from services.core.records import F32
 from services.core.top import contains, top_rows, top_without
 from services.training.tuning.config import TuneConfig
-from services.training.tuning.outcomes import Outcome, ratio
+from services.training.tuning.outcomes import Outcome, ratio_outcome
 from services.training.tuning.signals import Histories
 
 POSITIONS = 10
@@ -140,4 +140,4 @@ def _outcome(held_out: list[Examples], score: Callable[[Examples, I64], F32]) ->
             sum_U[users_B] += figures[f"ndcg_at_{POSITIONS}"]
             count_U[users_B] += 1
     kept = count_U > 0
-    return ratio(sum_U[kept], count_U[kept])
+    return ratio_outcome(METRIC, sum_U[kept], count_U[kept])

@@ -45,8 +45,8 @@ class Signals:
         for names in (texts, self.labels):
             digest.update("\x1f".join(names).encode() + b"\x1e")
         arrays: list[NDArray[np.generic]] = [self.value_N]
-        if (said := self.histories) is not None:
-            arrays += [said.user_ix_E, said.text_ix_E, said.period_E, np.array([said.last])]
+        if (had := self.histories) is not None:
+            arrays += [had.user_ix_E, had.text_ix_E, had.period_E, np.array([had.last])]
         for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

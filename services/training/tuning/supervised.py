@@ -8,21 +8,19 @@ Shape suffixes: N = texts, S = texts of a step, B = width, C = classes.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from services.core.errors import InvalidArgument
-from services.core.heads import LabelHead, ValueHead, label_figures, value_figures
+from services.core.heads import LabelHead, ValueHead
 from services.core.pooling import F64, I64
+from services.core.progress import Progress
 from services.core.records import F32
-from services.store.heads import Head
 from services.training.tuning.config import TuneConfig
-from services.training.tuning.loop import Progress
 from services.training.tuning.network import Network
-from services.training.tuning.outcomes import Outcome, macro_f1, r_squared
+from services.training.tuning.outcomes import Outcome, label_outcome, value_outcome
 from services.training.tuning.signals import Signals, split_texts
 
 # Texts to learn from that a label needs; rarer ones are left out.
@@ -37,7 +35,6 @@ class ClassificationTask:
     """Labels."""
 
     metric = "macro_f1"
-    is_higher_better = True
     is_head_exact = True
 
     def __init__(self, texts: Sequence[str], signals: Signals, config: TuneConfig) -> None:
@@ -97,39 +94,28 @@ class ClassificationTask:
             return float(self._cross_entropy(scores, self._stop))
 
     def baseline(self) -> Outcome:
-        """Return the metric of saying the most frequent label always."""
+        """Return the figures of saying the most frequent label always."""
         usual = np.bincount(self._class_N[self._train]).argmax()
-        said = np.full(len(self._held), usual)
-        return macro_f1(self._class_N[self._held], said, len(self.labels))
+        label_S = np.full(len(self._held), usual)
+        return label_outcome(self._class_N[self._held], label_S, len(self.labels))
 
     def outcome(self, network: Network) -> Outcome:
-        """Return macro F1 over the held-out texts."""
-        return macro_f1(self._class_N[self._held], self._said(network), len(self.labels))
+        """Return macro F1 and the other figures of labels over the held-out texts."""
+        label_S = self.head().predict(network.fixed_vectors(self._held))
+        return label_outcome(self._class_N[self._held], label_S, len(self.labels))
 
-    def figures(self, network: Network) -> dict[str, float]:
-        """Return accuracy, precision, recall and F1 over the held-out texts."""
-        truth = self._class_N[self._held]
-        return asdict(label_figures(truth, self._said(network), len(self.labels)))
-
-    def head(self) -> Head | None:
+    def head(self) -> LabelHead:
         """Return the label head."""
         return LabelHead(labels=self.labels, weight_BC=_np(self._weight), bias_C=_np(self._bias))
 
     def notes(self) -> dict[str, float]:
-        """Return sizes, and how often the most frequent label is right."""
-        usual = np.bincount(self._class_N[self._train]).argmax()
+        """Return sizes and the penalty chosen."""
         return {
             "classes": len(self.labels),
             "train_texts": len(self._train),
             "texts_of_rare_labels_left_out": self._left_out,
-            "majority_accuracy": float((self._class_N[self._held] == usual).mean()),
             "penalty": self._penalty,
         }
-
-    def _said(self, network: Network) -> I64:
-        head = self.head()
-        assert isinstance(head, LabelHead)
-        return head.predict(network.fixed_vectors(self._held))
 
     def _cross_entropy(self, scores_SC: Tensor, rows: I64) -> Tensor:
         return nn.functional.cross_entropy(scores_SC, torch.from_numpy(self._class_N[rows]))
@@ -157,7 +143,6 @@ class RegressionTask:
     """Values."""
 
     metric = "r2"
-    is_higher_better = True
     is_head_exact = True
 
     def __init__(self, texts: Sequence[str], signals: Signals, config: TuneConfig) -> None:
@@ -206,24 +191,20 @@ class RegressionTask:
     def stop_loss(self, network: Network) -> float:
         """Return the squared error of the stopping part, in variances."""
         with torch.no_grad():
-            said = network.vectors(self._stop) @ self._weight + self._bias
-            return float(((said - self._wanted(self._stop)) ** 2).mean())
+            value_S = network.vectors(self._stop) @ self._weight + self._bias
+            return float(((value_S - self._wanted(self._stop)) ** 2).mean())
 
     def baseline(self) -> Outcome:
-        """Return the metric of saying the mean always."""
+        """Return the figures of saying the mean always."""
         truth = self._value_N[self._held]
-        return r_squared(truth, np.full(len(truth), self._centre), self._centre)
+        return value_outcome(truth, np.full(len(truth), self._centre), self._centre)
 
     def outcome(self, network: Network) -> Outcome:
-        """Return R2 over the held-out texts."""
-        return r_squared(self._value_N[self._held], self._said(network), self._centre)
+        """Return R2 and the other figures of values over the held-out texts."""
+        value_S = self.head().predict(network.fixed_vectors(self._held))
+        return value_outcome(self._value_N[self._held], value_S, self._centre)
 
-    def figures(self, network: Network) -> dict[str, float]:
-        """Return MAE, RMSE and R2 over the held-out texts."""
-        truth = self._value_N[self._held]
-        return asdict(value_figures(truth, self._said(network), self._centre))
-
-    def head(self) -> Head | None:
+    def head(self) -> ValueHead:
         """Return the value head."""
         return ValueHead(
             weight_B=_np(self._weight),
@@ -244,11 +225,6 @@ class RegressionTask:
     def _wanted(self, rows: I64) -> Tensor:
         wanted = (self._value_N[rows] - self._centre) / self._scale
         return torch.from_numpy(wanted.astype(np.float32))
-
-    def _said(self, network: Network) -> F64:
-        head = self.head()
-        assert isinstance(head, ValueHead)
-        return head.predict(network.fixed_vectors(self._held))
 
 
 def _draw(rows: I64, count: int, rng: np.random.Generator) -> I64:

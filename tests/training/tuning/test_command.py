@@ -1,4 +1,6 @@
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,10 +10,10 @@ from services.core.errors import InvalidArgument
 from services.core.items import with_content_hash
 from services.core.schema import DEFAULT_TENANT as TENANT
 from services.core.schema import Granularity
-from services.store.backbone import load_backbone
 from services.store.erasures import record_erasures
+from services.store.model_folder import load_model
 from services.training.command import TrainRequest, run_train
-from services.training.tuning.command import material, run_tune, summary
+from services.training.tuning.command import material, run_tune
 from services.training.tuning.config import Mode, Objective
 from tests.planted import START, TOPICS, planted_events
 from tests.training.store import CONFIG, UNTIL, Store
@@ -87,18 +89,25 @@ def test_a_tuned_folder_is_what_training_then_uses(tmp_path):
     config = quick(Mode.FULL, Objective.CONTRASTIVE, steps=4)
     out = tmp_path / "tuned"
     result = run_tune(store.tables, store.settings, config, until=UNTIL, out=out)
+    assert result.report["trained_until"] == UNTIL.isoformat()
     settings = store.settings.model_copy(update={"backbone": str(out)})
-    request = TrainRequest(until=UNTIL)
+    brief = replace(CONFIG, ranker=replace(CONFIG.ranker, epochs=1))
+    info = run_train(
+        store.tables, store.models, settings, TrainRequest(until=UNTIL),
+        layout=store.layout, config=brief,
+    )  # fmt: skip
+    model = load_model(Path(store.models.folder(TENANT, info.model_version)))
+    assert model.backbone.weights_sha256 == result.report["weights_sha256"]
+    assert model.backbone.name == str(out)
 
-    def trained(chosen):
-        return run_train(
-            store.tables, store.models, chosen, request, layout=store.layout, config=CONFIG
-        )
 
-    assert trained(settings).space_id != trained(store.settings).space_id
-    assert load_backbone(str(out)).weights_sha256 == result.report["weights_sha256"]
-    assert summary(result)[0].startswith("new_ndcg_at_10 on held-out data")
-    assert summary(result)[-1].startswith(f"DRIFTLINE_BACKBONE={out}")
+def test_a_backbone_that_is_named_goes_before_the_settings_one(tmp_path):
+    store = stored(tmp_path / "store", str(tmp_path / "nowhere"))
+    base = tiny_encoder(tmp_path / "base")
+    config = quick(Mode.HEAD, Objective.CONTRASTIVE, steps=1)
+    given = {"until": UNTIL, "out": tmp_path / "out", "backbone": base}
+    result = run_tune(store.tables, store.settings, config, **given)
+    assert result.report["base"]["name"] == base
 
 
 def test_users_who_asked_to_be_erased_are_left_out(tmp_path):

@@ -1,0 +1,88 @@
+"""A tuning's result in words: a table, and what it means."""
+
+from collections.abc import Iterator
+
+from services.training.tuning.config import Mode, Objective
+from services.training.tuning.outcomes import Change
+from services.training.tuning.retrieval import METRIC
+from services.training.tuning.tune import TuneResult
+
+COLUMNS = ("objective", "method", "metric", "before", "after", "change", "95% interval", "proven")
+MEANINGS = {
+    METRIC: "next period's items that are new to the user, by cosine to the mean of what the user had",
+    "macro_f1": "F1 of the labels, mean over classes",
+    "r2": "share of the values' variance that is explained",
+    "perplexity": "of the catalogue's words; lower is better",
+}
+# What `before` is in head mode; in the others it is the same head on the backbone as it was.
+UNREAD = {
+    Objective.CONTRASTIVE: "plain cosine, without a head",
+    Objective.CLASSIFICATION: "always the most frequent label",
+    Objective.REGRESSION: "always the mean",
+    Objective.MLM: "each token by its frequency",
+    Objective.CAUSAL: "each token by its frequency",
+}
+# The same of the baseline.
+BLIND = UNREAD | {Objective.CONTRASTIVE: "what is popular, alike for all"}
+
+
+def result_rows(result: TuneResult) -> list[tuple[str, ...]]:
+    """Return the table's rows, cells as COLUMNS."""
+    changes = list(result.changes.values())
+    if result.retrieval is not None and result.retrieval.metric not in result.changes:
+        changes.append(result.retrieval)
+    names = str(result.config.objective), str(result.config.mode)
+    return [(*names, *_cells(change)) for change in changes]
+
+
+def result_lines(result: TuneResult) -> Iterator[str]:
+    """Yield what the table means, a sentence a line."""
+    own, config = result.own, result.config
+    yield f"{own.metric}: {MEANINGS[own.metric]}. {_verdict(own)}"
+    before = "the same head on the backbone as it was"
+    if config.mode is Mode.HEAD:
+        before = UNREAD[config.objective]
+    yield f"Before: {before}. Measured on {own.rows} {_owners(own)} that tuning never saw."
+    blind = result.baseline[own.metric]
+    beats = own.after.mean < blind if own.is_lower_better else own.after.mean > blind
+    yield (
+        f"Without reading a text ({BLIND[config.objective]}): {blind:.4f}, "
+        f"{'worse' if beats else 'no worse'} than after tuning."
+    )
+    if result.curves.loss:
+        taken, best = len(result.curves.loss), result.curves.best_step
+        kept = f"the weights kept are those after step {best}" if best else "no step helped there"
+        yield f"{taken} steps taken; by the part that decides when to stop, {kept}."
+    other = result.retrieval
+    if other is not None and other is not own:
+        yield f"{other.metric}: {MEANINGS[other.metric]}. {_verdict(other)}"
+    yield (
+        "What the whole ranking gains is not said by this: compare `driftline evaluate` with and "
+        f"without DRIFTLINE_BACKBONE={result.folder}"
+    )
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    proven = "better" if change.is_better else "worse" if change.is_worse else "no"
+    return (
+        change.metric,
+        f"{change.before.mean:.4f}",
+        f"{change.after.mean:.4f}",
+        f"{change.change.mean:+.4f}",
+        f"{change.change.low:+.4f} to {change.change.high:+.4f}",
+        proven,
+    )
+
+
+def _verdict(change: Change) -> str:
+    if change.is_better:
+        return "It is better, and proven: the whole interval of the change is on the good side."
+    if change.is_worse:
+        return "It is WORSE, and proven: the whole interval of the change is on the bad side."
+    if change.change.low == change.change.high == 0:
+        return "Nothing changed."
+    return "No change is proven: the interval includes none."
+
+
+def _owners(change: Change) -> str:
+    return "users" if change.metric == METRIC else "texts"
