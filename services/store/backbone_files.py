@@ -7,6 +7,8 @@ is opened, not before.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -150,38 +152,38 @@ def open_model(
         is_bf16: weights in bfloat16.
 
     Raises:
-        InvalidArgument: transformers does not know such a model, it is a translator, or `gguf` is
-            needed and not installed.
+        InvalidArgument: transformers does not know such a model, it is a translator, an encoder is
+            asked to continue texts, or `gguf` is needed and not installed.
     """
     import torch
     import transformers
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     if files.gguf and find_spec("gguf") is None:
         raise InvalidArgument(
             "backbone", f"{files.name!r} is a GGUF file; pip install driftline-services[tune]"
         )
     given: dict[str, Any] = {"gguf_file": files.gguf} if files.gguf else {}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            files.folder, trust_remote_code=False, **given
-        )
-        kind = transformers.AutoModelForCausalLM if continues else transformers.AutoModel
-        model = kind.from_pretrained(
-            files.folder,
-            dtype=torch.bfloat16 if is_bf16 else torch.float32,
-            trust_remote_code=False,
-            **(given or {"use_safetensors": True}),
-        )
+        with _quiet():
+            config = transformers.AutoConfig.from_pretrained(
+                files.folder, trust_remote_code=False, **given
+            )
+            _check_kind(files.name, config, continues=continues)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                files.folder, trust_remote_code=False, **given
+            )
+            kind = transformers.AutoModelForCausalLM if continues else transformers.AutoModel
+            model = kind.from_pretrained(
+                files.folder,
+                config=config,
+                dtype=torch.bfloat16 if is_bf16 else torch.float32,
+                trust_remote_code=False,
+                **(given or {"use_safetensors": True}),
+            )
     except (OSError, ValueError) as error:
         raise InvalidArgument(
             "backbone", f"transformers cannot load {files.name!r}; name a text encoder or decoder"
         ) from error
-    if model.config.is_encoder_decoder:
-        raise InvalidArgument(
-            "backbone", f"{files.name!r} is a translator; name an encoder or a decoder"
-        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model.eval().requires_grad_(requires_grad=False)
@@ -194,6 +196,29 @@ def is_decoder(config: Any) -> bool:
     return type(config) not in auto.MODEL_FOR_MASKED_LM_MAPPING and (
         type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING
     )
+
+
+def _check_kind(name: str, config: Any, *, continues: bool) -> None:
+    if config.is_encoder_decoder:
+        raise InvalidArgument("backbone", f"{name!r} is a translator; name an encoder or a decoder")
+    if continues and not is_decoder(config):
+        raise InvalidArgument(
+            "objective", f"{name!r} is an encoder: it continues no text; tune it with mlm"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting weights that are absent or left over: heads, a pooler."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _smollm2() -> BackboneFiles:

@@ -1,12 +1,16 @@
 """A tuned backbone's own figures in the report, and no backbone that saw the test block."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from services.core.errors import InvalidArgument
+from services.core.schema import Granularity
 from services.evaluation.classification import classification_report, refuse_tuned_later
+from services.evaluation.command import run_evaluate
+from tests.planted import WordEncoder, planted_events
 
 FIRST_ORIGIN = datetime(2026, 9, 7, tzinfo=UTC)
 
@@ -52,3 +56,28 @@ def test_a_backbone_that_saw_the_test_block_is_refused_with_the_date_to_tune_unt
     for late in ("2026-09-07T00:00:01+00:00", None):
         with pytest.raises(InvalidArgument, match="--until 2026-09-07"):
             refuse_tuned_later(tuned(tmp_path, until=late), FIRST_ORIGIN)
+
+
+def evaluated_with(backbone_folder, model, out):
+    backbone = WordEncoder()
+    backbone.spec = replace(backbone.spec, name=backbone_folder)
+    return run_evaluate(
+        planted_events(users=40, weeks=20), granularity=Granularity.WEEK, origins=4, horizons=(1,),
+        out=out, backbone=backbone, trainer=None, model=model,
+    )  # fmt: skip
+
+
+def test_an_evaluation_with_a_tuned_backbone_shows_its_figures(evaluated, tmp_path):
+    folder = tuned(tmp_path, until="2026-04-27T00:00:00+00:00")  # the first origin
+    found = evaluated_with(folder, evaluated[0].model, tmp_path / "out")
+    assert found.report["classification"]["accuracy"] == 0.8
+    assert "Classification of items" in (tmp_path / "out" / "report.html").read_text()
+    assert "classification" not in evaluated[0].report
+    assert "Classification of items" not in (evaluated[1] / "report.html").read_text()
+
+
+def test_an_evaluation_with_a_backbone_tuned_too_late_does_not_begin(evaluated, tmp_path):
+    folder = tuned(tmp_path, until="2026-04-28T00:00:00+00:00")
+    with pytest.raises(InvalidArgument, match="--until 2026-04-27"):
+        evaluated_with(folder, evaluated[0].model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

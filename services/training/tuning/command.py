@@ -103,6 +103,9 @@ def material(
         InvalidArgument: there are no events of described items before `until`.
     """
     past = events.filter(pl.col(EVENT_TIME) < until)
+    if past.is_empty():
+        earliest = events[EVENT_TIME].dt.date().min()
+        raise InvalidArgument("until", f"no event is before {until}; the first is of {earliest!s}")
     known = items.filter(pl.col(UPDATED_TIME) < until).sort(UPDATED_TIME, descending=True)
     data = dataset_from_frame(past, granularity, PoolingConfig(), texts=item_texts(known))
     first = pl.col(CATEGORIES).list.first().fill_null("")

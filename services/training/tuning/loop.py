@@ -126,7 +126,8 @@ def run_steps(
             kept = [parameter.detach().clone() for parameter in every]
         if step - curves.best_step >= config.patience * look_every:
             break
-    on_progress(stage, steps, steps)
+    if steps:
+        on_progress(stage, steps, steps)
     with torch.no_grad():
         for parameter, value in zip(every, kept, strict=True):
             parameter.copy_(value)

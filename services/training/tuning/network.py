@@ -7,6 +7,7 @@ Shape suffixes: N = all texts, S = texts of a step, T = tokens, B = width.
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -61,7 +62,8 @@ class Network:
         self.tokenizer, self._model = open_model(self.files, continues=continues)
         self.backbone: Any = self._model.base_model if continues else self._model
         self.is_decoder = is_decoder(self.backbone.config)
-        self._check(config.objective)
+        if config.objective is Objective.MLM:
+            self._check_gaps()
         self.pooling: TokenPooling = (
             pooling or self.files.tuned_pooling() or ("last" if self.is_decoder else "mean")
         )
@@ -195,17 +197,14 @@ class Network:
         settings = peft.LoraConfig(
             r=self.config.lora_rank, lora_alpha=self.config.lora_alpha, target_modules=linear
         )
-        # Adapters go into the backbone's own modules: it goes on being called as it is.
-        self._adapters = peft.get_peft_model(self.backbone, settings)
+        with warnings.catch_warnings():
+            # peft asks transformers for what it will rename.
+            warnings.simplefilter("ignore", FutureWarning)
+            # Adapters go into the backbone's own modules: it goes on being called as it is.
+            self._adapters = peft.get_peft_model(self.backbone, settings)
 
-    def _check(self, objective: Objective) -> None:
+    def _check_gaps(self) -> None:
         name = self.files.name
-        if objective is Objective.CAUSAL and not self.is_decoder:
-            raise InvalidArgument(
-                "objective", f"{name!r} is an encoder: it continues no text; tune it with mlm"
-            )
-        if objective is not Objective.MLM:
-            return
         if self.is_decoder:
             raise InvalidArgument(
                 "objective", f"{name!r} is a decoder: it fills no gaps; tune it with causal"

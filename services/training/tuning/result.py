@@ -38,17 +38,19 @@ def result_rows(result: TuneResult) -> list[tuple[str, ...]]:
 def result_lines(result: TuneResult) -> Iterator[str]:
     """Yield what the table means, a sentence a line."""
     own, config = result.own, result.config
+    is_unread = config.mode is Mode.HEAD and config.objective is not Objective.CONTRASTIVE
     yield f"{own.metric}: {MEANINGS[own.metric]}. {_verdict(own)}"
-    before = "the same head on the backbone as it was"
-    if config.mode is Mode.HEAD:
-        before = UNREAD[config.objective]
+    before = UNREAD[config.objective]
+    if config.mode is not Mode.HEAD:
+        before = "the same head on the backbone as it was"
     yield f"Before: {before}. Measured on {own.rows} {_owners(own)} that tuning never saw."
-    blind = result.baseline[own.metric]
-    beats = own.after.mean < blind if own.is_lower_better else own.after.mean > blind
-    yield (
-        f"Without reading a text ({BLIND[config.objective]}): {blind:.4f}, "
-        f"{'worse' if beats else 'no worse'} than after tuning."
-    )
+    if not is_unread:
+        blind = result.baseline[own.metric]
+        beats = own.after.mean < blind if own.is_lower_better else own.after.mean > blind
+        yield (
+            f"Without reading a text ({BLIND[config.objective]}): {blind:.4f}, "
+            f"{'worse' if beats else 'no worse'} than after tuning."
+        )
     if result.curves.loss:
         taken, best = len(result.curves.loss), result.curves.best_step
         kept = f"the weights kept are those after step {best}" if best else "no step helped there"

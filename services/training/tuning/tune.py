@@ -19,7 +19,7 @@ from services.training.tuning.contrastive import ContrastiveTask
 from services.training.tuning.language import LanguageTask
 from services.training.tuning.loop import Curves, Task, run_steps
 from services.training.tuning.network import Network, check_free, identity_of, new_folder
-from services.training.tuning.outcomes import Change, compare
+from services.training.tuning.outcomes import Change, Outcome, compare
 from services.training.tuning.retrieval import (
     METRIC,
     examples_at,
@@ -95,29 +95,23 @@ def tune_backbone(
     check_free(out)
     is_supervised = config.objective in (Objective.CLASSIFICATION, Objective.REGRESSION)
     read = task_texts if task_texts is not None and is_supervised else texts
-    with watch.stage("open"):
-        network = Network(read, config, backbone=backbone, pooling=pooling, on_progress=on_progress)
-        task = _task_of(read, signals, network, config)
-    # The catalogue's retrieval, where the objective does not measure it anyway.
+    # The catalogue's retrieval, where weights move and the objective does not measure it anyway.
     histories = signals.histories
     if config.mode is Mode.HEAD or config.objective is Objective.CONTRASTIVE:
         histories = None
+    with watch.stage("open"):
+        network = Network(read, config, backbone=backbone, pooling=pooling, on_progress=on_progress)
+        task = _task_of(read, signals, network, config)
     with watch.stage("measure"):
         frozen_NB = _catalogue(network, texts, read) if histories is not None else None
-        is_plain = config.mode is Mode.HEAD and config.objective is Objective.CONTRASTIVE
-        before = task.outcome(network) if is_plain else task.baseline()
-    with watch.stage("fit head"):
-        task.prepare(network, on_progress)
-    if config.mode is not Mode.HEAD:
-        with watch.stage("measure"):
-            before = task.outcome(network)
+    before = _before(task, network, config, watch, on_progress)
     moving = network.let_move(config.mode)
     steps = 0 if config.mode is Mode.HEAD and task.is_head_exact else config.planned_steps
     with watch.stage("tune"):
         curves = run_steps(task, network, moving, config, steps=steps, on_progress=on_progress)
     with watch.stage("measure"):
         changes = compare(before, task.outcome(network), seed=config.seed)
-        retrieval = changes[METRIC] if config.objective is Objective.CONTRASTIVE else None
+        retrieval = changes.get(METRIC)
         if histories is not None and frozen_NB is not None:
             tuned_NB = _catalogue(network, texts, read)
             retrieval = _retrieval(histories, config, frozen_NB, tuned_NB)
@@ -129,24 +123,45 @@ def tune_backbone(
         baseline=task.baseline().values(),
         retrieval=retrieval,
         curves=curves,
-        report={},
+        report={
+            "trained_until": None if until is None else until.isoformat(),
+            "data_sha256": signals.sha256(read),
+            "notes": task.notes(),
+            "moving_weights": sum(parameter.numel() for parameter in moving),
+        },
     )
-    with new_folder(out) as folder:
+    _write(result, network, task, watch)
+    return result
+
+
+def _before(
+    task: Task, network: Network, config: TuneConfig, watch: Stopwatch, on_progress: Progress
+) -> Outcome:
+    """Fit the head to the backbone as it is, and return what tuning is measured against."""
+    is_head = config.mode is Mode.HEAD
+    with watch.stage("measure"):
+        # Plain cosine needs no head.
+        is_plain = is_head and config.objective is Objective.CONTRASTIVE
+        unread = task.outcome(network) if is_plain else task.baseline()
+    with watch.stage("fit head"):
+        task.prepare(network, on_progress)
+    with watch.stage("measure"):
+        return unread if is_head else task.outcome(network)
+
+
+def _write(result: TuneResult, network: Network, task: Task, watch: Stopwatch) -> None:
+    """Write the folder, and complete the report that lies in it."""
+    with new_folder(result.folder) as folder:
         with watch.stage("save"):
             network.save(folder)
             if (head := task.head()) is not None:
                 save_head(folder, head)
         result.report.update(
             _report(result, network),
-            trained_until=None if until is None else until.isoformat(),
-            data_sha256=signals.sha256(read),
-            notes=task.notes(),
-            moving_weights=sum(parameter.numel() for parameter in moving),
             weights_sha256=weights_sha256(folder),
             cost=asdict(watch.cost()),
         )
         (folder / TUNING_FILE).write_text(json.dumps(result.report, indent=1) + "\n")
-    return result
 
 
 def _task_of(texts: Sequence[str], signals: Signals, network: Network, config: TuneConfig) -> Task:

@@ -124,11 +124,16 @@ def test_users_who_asked_to_be_erased_are_left_out(tmp_path):
     assert data_hash("after") != before
 
 
-def test_too_few_periods_say_what_to_do(tmp_path):
+def test_too_little_data_says_what_to_do(tmp_path):
     store = stored(tmp_path / "store", tiny_encoder(tmp_path / "base"))
     config = quick(Mode.HEAD, Objective.CONTRASTIVE, held_out_periods=12)
     with pytest.raises(InvalidArgument, match="import more or hold out fewer"):
         run_tune(store.tables, store.settings, config, until=UNTIL, out=tmp_path / "out")
+    with pytest.raises(InvalidArgument, match="the first is of 2026"):
+        run_tune(
+            store.tables, store.settings, config,
+            until=START - timedelta(days=9), out=tmp_path / "out",
+        )  # fmt: skip
     with pytest.raises(InvalidArgument, match="driftline import"):
         empty = Store(tmp_path / "empty")
         run_tune(empty.tables, empty.settings, config, until=UNTIL, out=tmp_path / "out")
