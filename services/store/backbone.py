@@ -125,12 +125,12 @@ def pad_right(token_ids: list[list[int]], pad_id: int) -> "tuple[torch.Tensor, t
     import torch
 
     longest = max(map(len, token_ids))
-    ids_NT = torch.full((len(token_ids), longest), pad_id, dtype=torch.long)
-    mask_NT = torch.zeros_like(ids_NT)
+    ids_NT = np.full((len(token_ids), longest), pad_id, np.int64)
+    mask_NT = np.zeros_like(ids_NT)
     for row, ids in enumerate(token_ids):
-        ids_NT[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+        ids_NT[row, : len(ids)] = ids
         mask_NT[row, : len(ids)] = 1
-    return ids_NT, mask_NT
+    return torch.from_numpy(ids_NT), torch.from_numpy(mask_NT)
 
 
 def load_backbone(

@@ -58,6 +58,9 @@ def result_lines(result: TuneResult) -> Iterator[str]:
     other = result.retrieval
     if other is not None and other is not own:
         yield f"{other.metric}: {MEANINGS[other.metric]}. {_verdict(other)}"
+    if config.mode is Mode.HEAD:
+        yield f"The backbone is as it was; the head lies in {result.folder}/heads"
+        return
     yield (
         "What the whole ranking gains is not said by this: compare `driftline evaluate` with and "
         f"without DRIFTLINE_BACKBONE={result.folder}"

@@ -80,3 +80,5 @@ def test_lines_say_which_weights_were_kept_and_how_to_use_them():
     lines = list(result_lines(result(Objective.MLM, "perplexity", [9.0] * 9, [8.0] * 9)))
     assert any("20 steps taken" in line and "after step 15" in line for line in lines)
     assert "DRIFTLINE_BACKBONE=build/backbone" in lines[-1]
+    head = result(Objective.MLM, "perplexity", [9.0] * 9, [8.0] * 9, mode=Mode.HEAD)
+    assert "build/backbone/heads" in list(result_lines(head))[-1]

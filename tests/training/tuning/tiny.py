@@ -93,7 +93,7 @@ def quick(mode, objective, **given):
     """Return a configuration that learns the planted data in about a second."""
     return TuneConfig(
         **{
-            "mode": mode, "objective": objective, "steps": 60, "batch_texts": 64,
+            "mode": mode, "objective": objective, "steps": 40, "batch_texts": 64,
             "rate": 5e-3, "head_rate": 1e-2, "held_out_periods": 3, "stop_periods": 1,
             "checks": 4, "origins_a_step": 4,
         } | given
