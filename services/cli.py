@@ -183,21 +183,24 @@ def tune(
         ),
     ] = Path("build/backbone"),
 ) -> None:
-    """Tune the text model itself on the stored events and items, and measure on held-out data what it gained.
+    """Tune the text model on the stored events and items; say what it gained.
 
-    Objectives. contrastive: what a user had comes nearer what the user has next. classification: text to the
-    item's first category. regression: text to the item's mean rating, or mean log quantity where nothing is rated.
-    mlm (encoders) and causal (decoders): go on learning language, on the catalogue's texts.
+    Objectives: contrastive, what a user had comes nearer what the user has
+    next; classification, text to the item's first category; regression, text
+    to the item's mean rating, or mean log quantity where nothing is rated;
+    mlm (encoders) and causal (decoders), the language of the items' texts.
 
-    Held out: the last periods (contrastive, and retrieval under every objective) or a fifth of the texts. Another
-    part decides when to stop and which weights are kept. Printed: each figure before and after, and whether the
-    change is proven, by a bootstrap over users or texts.
+    Held out are the last periods (contrastive; and retrieval, shown whenever
+    the backbone moves) or a fifth of the texts. Another part decides when to
+    stop and which weights are kept. Printed: each figure before and after,
+    and whether its change is proven, by a bootstrap over users or texts.
 
-    FOLDER then holds whole weights, heads/, and tuning.json (figures, curves, cost, hashes). Minutes on a CPU: MiniLM
-    takes about 3 s a step on one core.
+    FOLDER then holds whole weights, heads and tuning.json (figures, curves,
+    cost, hashes). MiniLM takes about 3 s a step on one core.
 
-    Use it: DRIFTLINE_BACKBONE=FOLDER driftline train, or evaluate (tune with --until the first origin then). Its
-    vectors are a space of their own: train anew.
+    To use it: DRIFTLINE_BACKBONE=FOLDER driftline train. Its vectors are a
+    space of their own. To evaluate with it, tune with --until the first
+    origin: a backbone that saw the test block is refused.
     """
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores

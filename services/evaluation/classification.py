@@ -23,7 +23,8 @@ def classification_report(backbone: str) -> dict[str, dict[str, Any]]:
     """Return the report's `classification`, or nothing where the backbone has no such head.
 
     accuracy, and precision, recall and f1 as means over classes; each with its 95% interval beside
-    it as `..._ci`; `items`, how many texts they are of.
+    it as `..._ci`; `items`, how many texts they are of; `classes`; and how many texts were left out
+    of learning and measuring, their labels being too rare.
 
     Args:
         backbone: the name it goes by; of a tuned one, its folder.
@@ -40,6 +41,8 @@ def classification_report(backbone: str) -> dict[str, dict[str, Any]]:
             after = tuning.figures[figure]["after"]
             report[name], report[f"{name}_ci"] = float(after["value"]), list(after["ci"])
             report["items"] = int(tuning.figures[figure]["rows"])
+        for name in ("classes", "texts_of_rare_labels_left_out"):
+            report[name] = int(tuning.notes[name])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidArgument(
             "backbone", f"the classification figures of {backbone} are not whole; tune again"
@@ -58,9 +61,13 @@ def refuse_tuned_later(backbone: str, first_origin: datetime) -> None:
         return
     until = tuning.trained_until
     if until is None or until > first_origin:
-        seen = "does not say until when it was" if until is None else f"was tuned until {until}"
+        seen = (
+            "does not say until when it was"
+            if until is None
+            else f"was tuned until {until:%Y-%m-%d %H:%M}"
+        )
         raise InvalidArgument(
             "backbone",
-            f"{backbone} {seen}, the first origin is {first_origin}; "
+            f"{backbone} {seen}, the first origin is {first_origin:%Y-%m-%d}; "
             f"tune it with --until {first_origin:%Y-%m-%d}",
         )

@@ -71,6 +71,8 @@ class Tuning:
     objective: str
     # By name, {"after": {"value", "ci"}, "rows"}, and others: see training/tuning/outcomes.py.
     figures: dict[str, Any]
+    # Sizes, and what was chosen.
+    notes: dict[str, Any]
 
 
 def tuning_of(folder: Path) -> Tuning | None:
@@ -89,6 +91,7 @@ def tuning_of(folder: Path) -> Tuning | None:
             trained_until=None if until is None else datetime.fromisoformat(until),
             objective=str(content["objective"]),
             figures=dict(content["figures"]),
+            notes=dict(content["notes"]),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

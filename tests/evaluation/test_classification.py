@@ -24,6 +24,7 @@ def tuned(folder, *, objective="classification", until="2026-09-07T00:00:00+00:0
     }  # fmt: skip
     content = {
         "pooling": "mean", "objective": objective, "trained_until": until, "figures": figures,
+        "notes": {"classes": 9, "texts_of_rare_labels_left_out": 7},
     }  # fmt: skip
     (folder / "tuning.json").write_text(json.dumps(content | changed))
     return str(folder)
@@ -34,7 +35,8 @@ def test_a_heads_figures_are_reported_with_their_intervals(tmp_path):
     found = [report[name] for name in ("accuracy", "precision", "recall", "f1")]
     assert found == [0.8, 0.7, 0.6, 0.5]
     assert report["f1_ci"] == [0.2, 0.9]
-    assert report["items"] == 40
+    assert (report["items"], report["classes"]) == (40, 9)
+    assert report["texts_of_rare_labels_left_out"] == 7
 
 
 def test_where_no_such_head_was_trained_nothing_is_reported(tmp_path):

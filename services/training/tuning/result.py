@@ -43,7 +43,7 @@ def result_lines(result: TuneResult) -> Iterator[str]:
     before = UNREAD[config.objective]
     if config.mode is not Mode.HEAD:
         before = "the same head on the backbone as it was"
-    yield f"Before: {before}. Measured on {own.rows} {_owners(own)} that tuning never saw."
+    yield f"Before: {before}. Measured on {own.rows} {_held_out(own)}."
     if not is_unread:
         blind = result.baseline[own.metric]
         beats = own.after.mean < blind if own.is_lower_better else own.after.mean > blind
@@ -51,6 +51,9 @@ def result_lines(result: TuneResult) -> Iterator[str]:
             f"Without reading a text ({BLIND[config.objective]}): {blind:.4f}, "
             f"{'worse' if beats else 'no worse'} than after tuning."
         )
+    left_out = result.report.get("notes", {}).get("texts_of_rare_labels_left_out")
+    if left_out:
+        yield f"{left_out} texts of labels too rare to learn are left out of all this."
     if result.curves.loss:
         taken, best = len(result.curves.loss), result.curves.best_step
         kept = f"the weights kept are those after step {best}" if best else "no step helped there"
@@ -86,8 +89,10 @@ def _verdict(change: Change) -> str:
         return "It is WORSE, and proven: the whole interval of the change is on the bad side."
     if change.change.low == change.change.high == 0:
         return "Nothing changed."
-    return "No change is proven: the interval includes none."
+    return "Not proven: the interval of the change holds zero."
 
 
-def _owners(change: Change) -> str:
-    return "users" if change.metric == METRIC else "texts"
+def _held_out(change: Change) -> str:
+    if change.metric == METRIC:
+        return "users in periods that tuning did not learn from"
+    return "texts that tuning did not learn from"

@@ -44,7 +44,7 @@ def test_a_row_says_objective_method_figures_interval_and_whether_it_is_proven()
     [
         ("macro_f1", [0.5] * 9, [0.25] * 9, "worse", "WORSE, and proven"),
         ("macro_f1", [0.5] * 9, [0.5] * 9, "no", "Nothing changed"),
-        ("macro_f1", [0.5] * 4, [0.4, 0.6, 0.4, 0.7], "no", "No change is proven"),
+        ("macro_f1", [0.5] * 4, [0.4, 0.6, 0.4, 0.7], "no", "Not proven"),
         # Less is better.
         ("perplexity", [9.0] * 9, [8.0] * 9, "better", "better, and proven"),
         ("perplexity", [8.0] * 9, [9.0] * 9, "worse", "WORSE, and proven"),
@@ -72,8 +72,16 @@ def test_retrieval_of_other_objectives_is_a_row_and_a_sentence_of_its_own():
 def test_what_needs_no_reading_is_set_beside_it():
     weak = result(Objective.CONTRASTIVE, "new_ndcg_at_10", [0.01] * 9, [0.03] * 9, blind=0.04)
     assert any("popular" in line and "no worse than" in line for line in result_lines(weak))
+    assert any("9 users in periods" in line for line in result_lines(weak))
     strong = result(Objective.MLM, "perplexity", [9.0] * 9, [8.0] * 9, blind=50.0)
     assert any("50.0000, worse than" in line for line in result_lines(strong))
+
+
+def test_texts_that_were_left_out_are_counted():
+    found = result(Objective.CLASSIFICATION, "macro_f1", [0.5] * 9, [0.6] * 9)
+    assert not any("too rare" in line for line in result_lines(found))
+    found.report["notes"] = {"texts_of_rare_labels_left_out": 12}
+    assert any(line.startswith("12 texts of labels too rare") for line in result_lines(found))
 
 
 def test_lines_say_which_weights_were_kept_and_how_to_use_them():
