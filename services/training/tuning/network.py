@@ -214,11 +214,14 @@ class Network:
 
 
 def check_free(out: Path) -> None:
-    """Check that a folder may be written.
+    """Check that a folder may be written: before the work, not after it.
 
     Raises:
-        InvalidArgument: it holds something that is no tuned backbone.
+        InvalidArgument: it holds something that is no tuned backbone, or cannot be made.
     """
+    there = next(parent for parent in out.resolve().parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InvalidArgument("out", f"{there} is no folder that can be written into; name another")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_tuned(out))):
         raise InvalidArgument("out", f"{out} holds other files; name an empty or new folder")
 
@@ -226,6 +229,7 @@ def check_free(out: Path) -> None:
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Give an empty folder to write into, and put it in its place at the end: whole or not at all."""
+    out = out.resolve()
     staged = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)

@@ -161,6 +161,8 @@ def test_a_folder_of_other_files_is_left_alone(encoder, tmp_path):
     with pytest.raises(InvalidArgument, match="holds other files"):
         tuned(tmp_path, encoder, Mode.HEAD, Objective.CLASSIFICATION)
     assert (tmp_path / "thesis.txt").exists()
+    with pytest.raises(InvalidArgument, match="name another"):
+        tuned(tmp_path / "thesis.txt" / "out", encoder, Mode.HEAD, Objective.CLASSIFICATION)
 
 
 def test_a_tuned_folder_is_replaced_and_nothing_is_left_beside_it(encoder, tmp_path):
