@@ -1,4 +1,4 @@
-"""`driftline tune` as typed."""
+"""Commands as typed: `driftline tune`."""
 
 import pytest
 from typer.testing import CliRunner
