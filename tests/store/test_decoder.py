@@ -1,7 +1,5 @@
 """SmolLM2 of the PyPI package beside MiniLM: cut to a few layers, and whole where tests are slow."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from services.core.errors import InvalidArgument
 from services.store import backbone_files
 from services.store.backbone import Backbone, load_backbone
 from services.store.backbone_files import SMOLLM2_NAME, find_files, is_decoder
-from tests.store.smollm2 import LAYERS, write_cut
+from tests.store.smollm2 import LAYERS
 
 LONG = "a long description of roasted coffee beans from the highlands " * 6
 PAIRS = [
@@ -22,11 +20,8 @@ pytestmark = pytest.mark.xdist_group("smollm2")
 
 
 @pytest.fixture(scope="module")
-def smollm2(tmp_path_factory) -> Backbone:
-    assert find_spec(backbone_files.SMOLLM2_PACKAGE), "make installs it"
-    file = tmp_path_factory.mktemp("smollm2") / "cut.gguf"
-    write_cut(file)
-    return load_backbone(str(file))
+def smollm2(smollm2_cut) -> Backbone:
+    return load_backbone(str(smollm2_cut))
 
 
 @pytest.fixture(scope="module", params=["minilm", "smollm2"])

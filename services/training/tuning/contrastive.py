@@ -97,6 +97,9 @@ class ContrastiveTask:
             self._mean_B = torch.from_numpy(network.fixed_vectors().mean(axis=0))
             self._projection_BB = nn.Parameter(torch.eye(network.width))
 
+    def start(self) -> None:
+        """Do nothing: a scale learns at once."""
+
     def loss(self, network: Network, rng: np.random.Generator) -> Tensor:
         """Return the mean negative log likelihood of what users had next, in nats."""
         drawn = np.unique(

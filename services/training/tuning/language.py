@@ -1,7 +1,8 @@
 """Continued pre-training on the catalogue's texts: filling gaps (encoders), continuing (decoders).
 
 An encoder that was made for vectors has no head that names words: a new one is learned first, on
-the frozen backbone, so that what tuning adds is seen apart from it.
+the frozen backbone. Tuning is measured against that head taught as many steps more without it, so
+that what is gained is the backbone's.
 
 Shape suffixes: S = texts of a step, T = tokens, G = tokens asked for, B = width, V = vocabulary.
 """
@@ -74,6 +75,7 @@ class LanguageTask:
         self._token_ids = network.token_ids
         self._vocabulary = len(network.embedding())
         self._head: GapHead | None = None
+        self._at_start: dict[str, Tensor] = {}
         if not self._is_causal:
             self._head = GapHead(network.width, network.embedding())
         elif config.mode is Mode.HEAD:
@@ -86,12 +88,26 @@ class LanguageTask:
         return [] if self._head is None else list(self._head.parameters())
 
     def prepare(self, network: Network, on_progress: Progress) -> None:
-        """Learn the head on the frozen backbone, for as many steps as tuning may take."""
-        if self._head is not None and self.config.mode is not Mode.HEAD:
+        """Learn the head on the frozen backbone, for as long as tuning will have taught it.
+
+        Twice the steps: one half goes before tuning, and `start` goes back to its end; the other is
+        what the head would have learned meanwhile without the backbone moving.
+        """
+        if self._head is None or self.config.mode is Mode.HEAD:
+            return
+        for stage in ("fit head", "go on with head alone"):
+            self._at_start = {
+                name: value.detach().clone() for name, value in self._head.state_dict().items()
+            }
             run_steps(
                 self, network, [], self.config,
-                steps=self.config.planned_steps, on_progress=on_progress, stage="fit head",
+                steps=self.config.planned_steps, on_progress=on_progress, stage=stage,
             )  # fmt: skip
+
+    def start(self) -> None:
+        """Go back to the head as it was after the first half."""
+        if self._head is not None and self._at_start:
+            self._head.load_state_dict(self._at_start)
 
     def loss(self, network: Network, rng: np.random.Generator) -> Tensor:
         """Return the mean negative log likelihood of the tokens asked for, nats."""

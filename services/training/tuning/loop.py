@@ -33,6 +33,10 @@ class Task(Protocol):
         """Fit the head to the backbone as it is, so that what tuning adds is seen apart."""
         ...
 
+    def start(self) -> None:
+        """Make ready for the steps that are measured against what `prepare` reached."""
+        ...
+
     def loss(self, network: Network, rng: np.random.Generator) -> Tensor:
         """Return the loss of one step's texts."""
         ...

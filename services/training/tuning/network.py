@@ -150,11 +150,21 @@ class Network:
             _copy(self.files.folder, folder)
             return
         self.merge()
-        # Onto the plain model: what tuning did not open (a pooler) stays as it was.
-        _, plain = open_model(self.files)
+        plain = self._plain()
         plain.load_state_dict(self.backbone.state_dict(), strict=False)
         plain.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def _plain(self) -> Any:
+        """Return a model of the backbone's kind that can be saved."""
+        if not self.files.gguf:
+            # What tuning did not open (a pooler) stays as it was.
+            return open_model(self.files)[1]
+        # transformers holds one of a GGUF file to be quantised still, and does not save it.
+        config = type(self.backbone.config)(**self.backbone.config.to_dict())
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        return type(self.backbone)(config)
 
     def _encode(self, token_ids: list[list[int]], *, is_shown: bool = False) -> F32:
         out_NB = np.empty((len(token_ids), self.width), np.float32)

@@ -14,7 +14,7 @@ MEANINGS = {
     "r2": "share of the values' variance that is explained",
     "perplexity": "of the catalogue's words; lower is better",
 }
-# What `before` is in head mode; in the others it is the same head on the backbone as it was.
+# What `before` is in head mode; in the others it is the head on the backbone as it was.
 UNREAD = {
     Objective.CONTRASTIVE: "plain cosine, without a head",
     Objective.CLASSIFICATION: "always the most frequent label",
@@ -42,7 +42,7 @@ def result_lines(result: TuneResult) -> Iterator[str]:
     yield f"{own.metric}: {MEANINGS[own.metric]}. {_verdict(own)}"
     before = UNREAD[config.objective]
     if config.mode is not Mode.HEAD:
-        before = "the same head on the backbone as it was"
+        before = "the head on the backbone as it was"
     yield f"Before: {before}. Measured on {own.rows} {_held_out(own)}."
     if not is_unread:
         blind = result.baseline[own.metric]

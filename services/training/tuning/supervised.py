@@ -81,6 +81,9 @@ class ClassificationTask:
         _, self._penalty, weight, bias = min(fits, key=lambda fit: fit[0])
         self._weight, self._bias = nn.Parameter(weight), nn.Parameter(bias)
 
+    def start(self) -> None:
+        """Do nothing: the head is the best one already."""
+
     def loss(self, network: Network, rng: np.random.Generator) -> Tensor:
         """Return the cross entropy of some texts, nats."""
         rows = _draw(self._train, self.config.batch_texts, rng)
@@ -181,6 +184,9 @@ class RegressionTask:
         self._weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
         self._bias = nn.Parameter(torch.tensor(bias, dtype=torch.float32))
         on_progress("fit head", 1, 1)
+
+    def start(self) -> None:
+        """Do nothing: the head is the best one already."""
 
     def loss(self, network: Network, rng: np.random.Generator) -> Tensor:
         """Return the squared error of some texts, in variances."""

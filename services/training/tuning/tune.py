@@ -105,6 +105,7 @@ def tune_backbone(
     with watch.stage("measure"):
         frozen_NB = _catalogue(network, texts, read) if histories is not None else None
     before = _before(task, network, config, watch, on_progress)
+    task.start()
     moving = network.let_move(config.mode)
     steps = 0 if config.mode is Mode.HEAD and task.is_head_exact else config.planned_steps
     with watch.stage("tune"):

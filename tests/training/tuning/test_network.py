@@ -15,8 +15,8 @@ def base(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp("base"))
 
 
-def opened(base, mode):
-    network = Network(TEXTS, quick(mode, Objective.CONTRASTIVE), backbone=base)
+def opened(base, mode, objective=Objective.CONTRASTIVE):
+    network = Network(TEXTS, quick(mode, objective), backbone=base)
     return network, network.let_move(mode)
 
 
@@ -55,3 +55,18 @@ def test_gradients_reach_what_moves_and_nothing_else(base):
     still = [p for p in network.backbone.parameters() if not p.requires_grad]
     assert still
     assert all(parameter.grad is None for parameter in still)
+
+
+@pytest.mark.xdist_group("smollm2")
+def test_a_decoder_of_a_gguf_file_is_saved_whole(smollm2_cut, tmp_path):
+    network, moving = opened(str(smollm2_cut), Mode.LORA, Objective.CAUSAL)
+    untouched = network.encode(["red tea", "oat milk"])
+    with torch.no_grad():
+        for parameter in moving:
+            parameter.add_(0.1)
+    network.weights_moved()
+    adapted = network.encode(["red tea", "oat milk"])
+    network.save(tmp_path / "tuned")
+    tuned = load_backbone(str(tmp_path / "tuned"))
+    assert np.abs(tuned.encode(["red tea", "oat milk"]) - adapted).max() < 1e-5
+    assert np.abs(untouched - adapted).max() > 0.01
