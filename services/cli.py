@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -227,7 +228,7 @@ def tune(
             granularity=granularity,
             on_progress=bars.report,
         )
-    table = Table(*COLUMNS)
+    table = Table(*COLUMNS, title=f"objective {objective}, method {mode}", box=SIMPLE)
     for row in result_rows(result):
         table.add_row(*row)
     console.print(table)

@@ -7,7 +7,7 @@ from services.training.tuning.outcomes import Change
 from services.training.tuning.retrieval import METRIC
 from services.training.tuning.tune import TuneResult
 
-COLUMNS = ("objective", "method", "metric", "before", "after", "change", "95% interval", "proven")
+COLUMNS = ("metric", "before", "after", "change", "95% interval", "proven")
 MEANINGS = {
     METRIC: "next period's items that are new to the user, by cosine to the mean of what the user had",
     "macro_f1": "F1 of the labels, mean over classes",
@@ -31,8 +31,7 @@ def result_rows(result: TuneResult) -> list[tuple[str, ...]]:
     changes = list(result.changes.values())
     if result.retrieval is not None and result.retrieval.metric not in result.changes:
         changes.append(result.retrieval)
-    names = str(result.config.objective), str(result.config.mode)
-    return [(*names, *_cells(change)) for change in changes]
+    return [_cells(change) for change in changes]
 
 
 def result_lines(result: TuneResult) -> Iterator[str]:
@@ -48,7 +47,7 @@ def result_lines(result: TuneResult) -> Iterator[str]:
         blind = result.baseline[own.metric]
         beats = own.after.mean < blind if own.is_lower_better else own.after.mean > blind
         yield (
-            f"Without reading a text ({BLIND[config.objective]}): {blind:.4f}, "
+            f"Without reading a text ({BLIND[config.objective]}): {_figure(blind)}, "
             f"{'worse' if beats else 'no worse'} than after tuning."
         )
     left_out = result.report.get("notes", {}).get("texts_of_rare_labels_left_out")
@@ -74,10 +73,10 @@ def _cells(change: Change) -> tuple[str, ...]:
     proven = "better" if change.is_better else "worse" if change.is_worse else "no"
     return (
         change.metric,
-        f"{change.before.mean:.4f}",
-        f"{change.after.mean:.4f}",
-        f"{change.change.mean:+.4f}",
-        f"{change.change.low:+.4f} to {change.change.high:+.4f}",
+        _figure(change.before.mean),
+        _figure(change.after.mean),
+        _figure(change.change.mean, "+"),
+        f"{_figure(change.change.low, '+')} to {_figure(change.change.high, '+')}",
         proven,
     )
 
@@ -90,6 +89,11 @@ def _verdict(change: Change) -> str:
     if change.change.low == change.change.high == 0:
         return "Nothing changed."
     return "Not proven: the interval of the change holds zero."
+
+
+def _figure(value: float, sign: str = "") -> str:
+    """Return four decimals, or one of what is large; so narrow that a row fits a terminal."""
+    return f"{value:{sign}.4f}" if abs(value) < 10 else f"{value:{sign}.1f}"
 
 
 def _held_out(change: Change) -> str:
