@@ -20,6 +20,7 @@ from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
+from services.evaluation.classification import classification_report, refuse_tuned_later
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
 from services.evaluation.leave_one_out import (
@@ -29,7 +30,7 @@ from services.evaluation.leave_one_out import (
     without_last,
 )
 from services.evaluation.protocol import Split, make_split
-from services.evaluation.recommendation import OURS, rank_all
+from services.evaluation.recommendation import OURS, Part, Samples, rank_all
 from services.evaluation.scorers import driftline
 from services.evaluation.summary import by_origin, origins_lost, summarise
 from services.evaluation.vectors import vector_report
@@ -138,6 +139,7 @@ def run_evaluate(
     data = dataset_from_frame(frame, granularity, pooling)
     split = make_split(data, origins, _checked(horizons), every)
     first_origin = instant(split.start(split.origins[0]))
+    refuse_tuned_later(backbone.spec.name, first_origin)
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
     training = time.perf_counter()
@@ -163,15 +165,13 @@ def run_evaluate(
         user_limit=user_limit, seed=seed, on_progress=on_progress,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
-    tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
     report = {
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         "model": _model(model),
         "training": {name: list(curve) for name, curve in model.curves.items()},
-        "recommendation": tables,
-        "recommendation_by_origin": ndcg_by_origin,
-        "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
+        **classification_report(backbone.spec.name),
+        **_rankings(samples, split, (OURS, *methods.variants), rng),
         **vector_report(
             data, split, model, items_ND, text_NV, horizons=max(horizons),
             user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
@@ -258,6 +258,17 @@ def _leave_one_out(
     rng = np.random.default_rng(seed)
     tables = leave_one_out_tables(view, methods.by_name, rng, on_progress)
     return {"warning": WARNING, "recommendation": tables}
+
+
+def _rankings(
+    samples: Mapping[Part, Samples], split: Split, ours: tuple[str, ...], rng: np.random.Generator
+) -> dict[str, Any]:
+    tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
+    return {
+        "recommendation": tables,
+        "recommendation_by_origin": ndcg_by_origin,
+        "origins_lost": origins_lost(tables, ndcg_by_origin, ours),
+    }
 
 
 def _model(model: Model) -> dict[str, Any]:
