@@ -8,6 +8,7 @@ PY ?= $(shell for p in python3.11 python3.12 python3; do \
   then echo $$p; break; fi; done)
 VENV := .venv
 BIN := $(VENV)/bin
+SETS ?= ../shared/data
 # No model hub at test or demo time; times are UTC everywhere (Feast's SQLite store follows TZ).
 export TZ := UTC
 export HF_HUB_OFFLINE := 1
@@ -15,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench eval eval-peers clean
+.PHONY: help demo test test-slow lint type proto proto-check bench eval eval-sparse eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -81,8 +82,20 @@ proto-check: .venv-proto/.ready  ## Fail where generated code is stale or a chan
 	  echo "no earlier contract to compare with"
 	fi
 
-eval: $(VENV)/.ready  ## Evaluate on Complete Journey: build/eval/report.html
-	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --out build/eval
+eval: $(VENV)/.ready  ## Evaluate on Complete Journey, three seeds and an ablation: build/eval/report.html
+	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --seeds 3 --ablate \
+	  --out build/eval
+
+eval-sparse: $(VENV)/.ready  ## The same on sets of few events a user, where SETS (default ../shared/data) has them
+	run() {
+	  if [ -f "$(SETS)/$$1.parquet" ]; then
+	    $(BIN)/driftline evaluate "$(SETS)/$$1.parquet" --granularity month --out build/eval-$$1 "$${@:2}"
+	  else
+	    echo "$(SETS)/$$1.parquet is not there: nothing to evaluate; name a folder: make eval-sparse SETS=..."
+	  fi
+	}
+	run food --until 2010-01-01 --origins 6 --horizons 1,3
+	run steam --origins 6 --every 3 --horizons 3
 
 eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and implicit: build/eval-peers/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --peers --out build/eval-peers

@@ -12,8 +12,8 @@ The first two lines are a rate, and how it differs soon after; the net bends the
 within days and detergent is not, and what is on offer is had again sooner. g, d' and P read that
 from the item's vector, so it holds for items that training never saw.
 
-Shape suffixes: U = users, N = items, H = half-lives, R = (user, item) pairs, F = item features,
-Y = inputs of the net.
+Shape suffixes: U = users, N = items, H = half-lives, I = items that somebody had, R = (user, item) pairs,
+F = item features, Y = inputs of the net.
 """
 
 import numpy as np
@@ -42,17 +42,19 @@ def repeat_scores(
         fade_UH: what ages each user's state to `now`.
         interest_R: q . x of the pairs.
     """
-    user_R, item_R = states.repeat_user_ix_R, states.repeat_item_ix_R
+    # What depends on the item alone is computed once an item, not once a pair, for items had only.
+    had_I, item_R = np.unique(states.repeat_item_ix_R, return_inverse=True)
+    items_ID, user_R = items_ND[had_I], states.repeat_user_ix_R
     activity_UH = states.activity_UH * fade_UH
     counts_RH = states.repeat_counts_RH * fade_UH[user_R]
-    weight_NH = ranker.repeat_weight_H * np.exp(items_ND @ ranker.repeat_item_DH)
+    weight_IH = ranker.repeat_weight_H * np.exp(items_ID @ ranker.repeat_item_DH)
     rate_RH = counts_RH / (activity_UH + ranker.repeat_prior_H)[user_R]
-    rate_R = (weight_NH[item_R] * rate_RH).sum(axis=1)
+    rate_R = (weight_IH[item_R] * rate_RH).sum(axis=1)
     age_days_R = np.maximum(now - states.repeat_last_times_R, 0.0) / DAY_S
     recent_R = np.exp2(-age_days_R / ranker.repeat_recent_half_life_days)
-    recent_weight_N = ranker.repeat_recent_weight + items_ND @ ranker.repeat_recent_item_D
+    recent_weight_I = ranker.repeat_recent_weight + items_ID @ ranker.repeat_recent_item_D
     user_gate_U = ranker.repeat_bias + ranker.repeat_activity_weight * np.log1p(activity_UH[:, -1])
-    of_item_NP = np.concatenate([features_NF, items_ND @ ranker.repeat_project_DP], axis=1)
+    of_item_IP = np.concatenate([features_NF[had_I], items_ID @ ranker.repeat_project_DP], axis=1)
     of_pair_RY = np.concatenate(
         [
             np.log1p(counts_RH),
@@ -64,14 +66,13 @@ def repeat_scores(
         ],
         axis=1,
     )
-    # The item's inputs meet the first layer once an item, not once a pair.
-    items = of_item_NP.shape[1]
-    hidden_NK = of_item_NP @ ranker.repeat_in_YK[:items]
-    hidden_RK = hidden_NK[item_R] + of_pair_RY.astype(np.float32) @ ranker.repeat_in_YK[items:]
+    hidden_IK = of_item_IP @ ranker.repeat_in_YK[: of_item_IP.shape[1]]
+    of_pair_YK = ranker.repeat_in_YK[of_item_IP.shape[1] :]
+    hidden_RK = hidden_IK[item_R] + of_pair_RY.astype(np.float32) @ of_pair_YK
     net_R = np.tanh(hidden_RK + ranker.repeat_hidden_K) @ ranker.repeat_out_K
     score_R: F64 = (
         np.log(np.maximum(rate_R, 1e-30))
-        + recent_weight_N[item_R] * recent_R
+        + recent_weight_I[item_R] * recent_R
         + ranker.repeat_interest_weight * interest_R
         + user_gate_U[user_R]
         + net_R

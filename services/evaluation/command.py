@@ -20,9 +20,7 @@ from services.core.records import F32
 from services.core.schema import EVENT_TIME, Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
-from services.evaluation.ceiling import forecast_ceiling
-from services.evaluation.fans import forecast_fans
-from services.evaluation.forecast import forecast_report
+from services.evaluation.classification import classification_report, refuse_tuned_later
 from services.evaluation.frames import read_events
 from services.evaluation.html import write_html
 from services.evaluation.leave_one_out import (
@@ -35,8 +33,8 @@ from services.evaluation.peers import PeerProcess, Peers
 from services.evaluation.protocol import Split, make_split
 from services.evaluation.recommendation import OURS, Part, Samples, rank_all
 from services.evaluation.scorers import driftline
-from services.evaluation.staleness import staleness_report
 from services.evaluation.summary import by_origin, origins_lost, summarise
+from services.evaluation.vectors import vector_report
 from services.store.ports import TextEncoder
 
 # Users of predictions.parquet, the first ids in order.
@@ -147,6 +145,7 @@ def run_evaluate(
     data = dataset_from_frame(frame, granularity, pooling)
     split = make_split(data, origins, _checked(horizons), every)
     first_origin = instant(split.start(split.origins[0]))
+    refuse_tuned_later(backbone.spec.name, first_origin)
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
     training = time.perf_counter()
@@ -177,9 +176,10 @@ def run_evaluate(
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         "model": _model(model),
         "training": {name: list(curve) for name, curve in model.curves.items()},
-        **_recommendations(samples, split, methods, rng),
-        **_forecasts(
-            data, split, model, items_ND, text_NV, horizons,
+        **classification_report(backbone.spec.name),
+        **_rankings(samples, split, (OURS, *methods.variants), rng),
+        **vector_report(
+            data, split, model, items_ND, text_NV, horizons=max(horizons),
             user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
         ),
     }  # fmt: skip
@@ -191,14 +191,17 @@ def run_evaluate(
             user_limit=user_limit, seed=seed, on_progress=on_progress,
         )  # fmt: skip
     ended = time.perf_counter()
-    report["seconds"] = {
-        "encode": encoder.seconds,
-        "train": evaluating - training,
-        "evaluate": ended - evaluating,
-        "total": ended - started,
-    }
-    _write(out, report)
+    _write(
+        out, report, encode=encoder.seconds, train=evaluating - training,
+        evaluate=ended - evaluating, total=ended - started,
+    )  # fmt: skip
     return Evaluation(report=report, model=model)
+
+
+def _write(out: Path, report: dict[str, Any], **seconds: float) -> None:
+    report["seconds"] = seconds
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_html(out / "report.html", report)
 
 
 def write_predictions(
@@ -275,41 +278,14 @@ def _leave_one_out(
     return {"warning": WARNING, "recommendation": tables}
 
 
-def _recommendations(
-    samples: Mapping[Part, Samples], split: Split, methods: Methods, rng: np.random.Generator
+def _rankings(
+    samples: Mapping[Part, Samples], split: Split, ours: tuple[str, ...], rng: np.random.Generator
 ) -> dict[str, Any]:
     tables, ndcg_by_origin = summarise(samples, rng), by_origin(samples, split)
     return {
         "recommendation": tables,
         "recommendation_by_origin": ndcg_by_origin,
-        "origins_lost": origins_lost(tables, ndcg_by_origin, (OURS, *methods.variants)),
-    }
-
-
-def _write(out: Path, report: dict[str, Any]) -> None:
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    write_html(out / "report.html", report)
-
-
-def _forecasts(
-    data: Dataset, split: Split, model: Model, items_ND: F32, text_NV: F32,
-    horizons: tuple[int, ...], *, user_limit: int, seed: int, rng: np.random.Generator,
-    on_progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    skill = forecast_report(
-        data, split, model, items_ND, horizons=max(horizons), rng=rng, on_progress=on_progress
-    )
-    return {
-        "forecast": skill.by_horizon,
-        "forecast_mean4": skill.aggregate,
-        "forecast_ceiling": {
-            "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
-            "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
-        },
-        "forecast_fans": forecast_fans(data, split, model, items_ND),
-        "staleness": staleness_report(
-            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
-        ),
+        "origins_lost": origins_lost(tables, ndcg_by_origin, ours),
     }
 
 

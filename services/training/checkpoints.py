@@ -1,6 +1,8 @@
 """What a training has done so far, on disk: work that was killed is taken up where it stood.
 
 FOLDER/lock                        held by the one training that runs
+FOLDER/workers                     held by the process whose workers write states, if it has any
+FOLDER/ray.log                     what the last of those processes said
 FOLDER/{key}/ranker.safetensors    module, optimizer and counts after some step
 FOLDER/{key}/{granularity}.safetensors   a fitted forecaster
 

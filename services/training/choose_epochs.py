@@ -19,8 +19,9 @@ from services.core.records import F32
 from services.core.top import top_rows
 from services.training.batches import make_batch
 from services.training.examples import Origin
-from services.training.fit_ranker import FittedRanker, train_ranker
+from services.training.fit_ranker import FittedRanker, shared_batches, train_ranker
 from services.training.ranker import RankerConfig, RankerModule
+from services.training.workers import ALONE, Workers, sum_arrays
 
 # Newest origins that judge, at most, and users of each.
 _JUDGES = 4
@@ -35,6 +36,7 @@ def choose_epochs(
     half_lives_days: tuple[float, ...],
     config: RankerConfig,
     on_progress: Progress = lambda stage, done, total: None,
+    workers: Workers = ALONE,
 ) -> tuple[int, dict[int, float]]:
     """Return the best of `config.epoch_choices`, and each one's quality.
 
@@ -49,6 +51,7 @@ def choose_epochs(
         half_lives_days: of the rank states that the origins hold.
         config: what is trained.
         on_progress: called with stage, done, total.
+        workers: who takes part; each calls this with the same arguments and returns the same.
     """
     judges = min(_JUDGES, len(origins) // 4)
     if judges == 0 or len(config.epoch_choices) == 1:
@@ -61,9 +64,10 @@ def choose_epochs(
             on_progress(f"try {epochs} epochs", done, total)
 
         fitted = train_ranker(
-            learned, text_NV, item_ids, half_lives_days, replace(config, epochs=epochs), report
-        )
-        ndcg = ranking_quality(fitted, held, text_NV, item_ids, half_lives_days, config)
+            learned, text_NV, item_ids, half_lives_days, replace(config, epochs=epochs), report,
+            workers=workers,
+        )  # fmt: skip
+        ndcg = ranking_quality(fitted, held, text_NV, item_ids, half_lives_days, config, workers)
         if not qualities:
             first = np.maximum(ndcg, 1e-9)
         qualities[epochs] = float((ndcg / first).sum())
@@ -74,31 +78,28 @@ def choose_epochs(
 
 def ranking_quality(
     fitted: FittedRanker, origins: Sequence[Origin], text_NV: F32, item_ids: Sequence[str],
-    half_lives_days: tuple[float, ...], config: RankerConfig,
+    half_lives_days: tuple[float, ...], config: RankerConfig, workers: Workers = ALONE,
 ) -> F64:  # fmt: skip
     """Return NDCG@10 among all items, and among those that are new to their user."""
-    module = RankerModule(config, half_lives_days, fitted.tower, item_ids)
+    module = RankerModule(config, half_lives_days, fitted.tower, item_ids).to(workers.device)
     module.load(fitted.tower, fitted.ranker)
     module.eval()
     totals, counts = np.zeros(2), np.zeros(2)
     with torch.no_grad():
-        items_ND = module.items(torch.from_numpy(text_NV))
-        for origin in origins:
-            active = np.flatnonzero(np.diff(origin.truth_ptr))
-            chosen = active[:: max(len(active) // _USERS, 1)]
-            for start in range(0, len(chosen), config.batch_users):
-                users_B = chosen[start : start + config.batch_users]
-                batch = make_batch(origin, users_B)
-                score_BN = module(batch, items_ND)[0].numpy().copy()
-                truth_BN = np.zeros(score_BN.shape, bool)
-                truth_BN[batch.truth_user_T.numpy(), batch.truth_item_T.numpy()] = True
-                had = batch.repeat_user_R.numpy(), batch.repeat_item_R.numpy()
-                for part in range(2):
-                    if part == 1:
-                        score_BN[had], truth_BN[had] = -np.inf, False
-                    ndcg = _ndcg(score_BN, truth_BN)
-                    totals[part] += ndcg.sum()
-                    counts[part] += len(ndcg)
+        items_ND = module.items(torch.from_numpy(text_NV).to(workers.device))
+        for origin, users_B in shared_batches(origins, config.batch_users, workers, at_most=_USERS):
+            batch = make_batch(origin, users_B)
+            score_BN = module(batch.to(workers.device), items_ND)[0].cpu().numpy().copy()
+            truth_BN = np.zeros(score_BN.shape, bool)
+            truth_BN[batch.truth_user_T.numpy(), batch.truth_item_T.numpy()] = True
+            had = batch.repeat_user_R.numpy(), batch.repeat_item_R.numpy()
+            for part in range(2):
+                if part == 1:
+                    score_BN[had], truth_BN[had] = -np.inf, False
+                ndcg = _ndcg(score_BN, truth_BN)
+                totals[part] += ndcg.sum()
+                counts[part] += len(ndcg)
+    sum_arrays(workers, totals, counts)
     return totals / np.maximum(counts, 1.0)
 
 

@@ -1,7 +1,7 @@
 """`driftline train`: from the stored events to a model in the registry."""
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from services.training.checkpoints import forget, work_folder
 from services.training.incremental import continued
 from services.training.texts import KeptTexts
 from services.training.train import TrainConfig, train
+from services.training.workers import ComputeConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class TrainRequest:
     # Go on from this model in its space, or from the live one; both empty: train anew.
     base: str = ""
     from_live: bool = False
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
 def run_train(
@@ -71,18 +73,21 @@ def run_train(
         tables: events and items.
         models: the registry.
         settings: backbone, granularities.
-        request: whose data, until when, from which model.
+        request: whose data, until when, from which model, on what.
         layout: where states and text vectors are kept meanwhile.
         config: what is trained; the default forecasts each of the settings' granularities.
         on_progress: called with stage, done, total.
 
     Raises:
-        InvalidArgument: too few events before `until`, or the base is unknown or saw more.
+        InvalidArgument: too few events before `until`, the base is unknown or saw more, or this
+            machine has fewer CPUs or GPUs.
         NotReady: `from_live` where no model is live.
         Overloaded: another training of this tenant runs.
+        DependencyUnavailable: workers died again and again; the same request goes on.
     """
     tenant, until = request.tenant, request.until
     chosen = config or TrainConfig(forecast_granularities=tuple(settings.granularities))
+    chosen = replace(chosen, compute=request.compute)
     parent = _parent(models, request)
     if parent is not None:
         chosen = continued(chosen, parent, until=until)

@@ -32,12 +32,12 @@ class Stopwatch:
             passed = time.perf_counter() - started
             self.seconds[name] = self.seconds.get(name, 0.0) + passed
 
-    def cost(self, workers: int = 1) -> CardCost:
-        """Return what was taken until now."""
+    def cost(self, workers: int = 1, of_workers_s: float = 0.0) -> CardCost:
+        """Return what was taken until now, and what workers took that are no children of this process."""
         seconds = {**self.seconds, "total": time.perf_counter() - self._started}
         return CardCost(
             seconds={name: round(value, 3) for name, value in seconds.items()},
-            cpu_seconds=round(_cpu_s() - self._cpu_before, 3),
+            cpu_seconds=round(_cpu_s() - self._cpu_before + of_workers_s, 3),
             workers=workers,
             machine=machine(),
         )

@@ -7,8 +7,9 @@ ends bit for bit where an uninterrupted one does.
 Shape suffixes: B = users of a batch, N = items, V = backbone width.
 """
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,13 +22,14 @@ from services.core.progress import Progress
 from services.core.ranker import Ranker
 from services.core.records import F32
 from services.core.tower import ItemTower
-from services.training.batches import make_batch
+from services.training.batches import make_batch, part_of
 from services.training.checkpoints import Checkpoints
 from services.training.examples import Origin
 from services.training.fit_state import Fit
 from services.training.loss import loss_of
 from services.training.ranker import RankerConfig, RankerModule
 from services.training.start import start_tower, with_known_items
+from services.training.workers import ALONE, Workers, sum_arrays, sum_gradients, take_firsts
 
 Curve = list[tuple[float, float]]
 # (row of the origin, users), in the order they are learned from.
@@ -70,6 +72,7 @@ def train_ranker(
     validation: Sequence[Origin] = (),
     learned: Learned | None = None,
     checkpoints: Checkpoints | None = None,
+    workers: Workers = ALONE,
 ) -> FittedRanker:
     """Maximise the likelihood of what users did next; every origin once an epoch, users shuffled.
 
@@ -83,44 +86,78 @@ def train_ranker(
         validation: origins that are not learned from; their loss after each epoch is kept.
         learned: go on from these weights, tower frozen; unset means from the start.
         checkpoints: where states are kept and taken up; unset means nowhere.
+        workers: who takes part; each calls this with the same arguments and returns the same.
 
     Raises:
         InvalidArgument: no user did anything in any of the origins' periods.
     """
     torch.manual_seed(config.seed)
     steps = plan(origins, config)
-    text = torch.from_numpy(text_NV)
+    text = torch.from_numpy(text_NV).to(workers.device)
     if learned is not None:
         tower = learned.tower
     else:
         tower = start_tower(text_NV, config.width)
         if config.has_ids:
             tower = with_known_items(tower, origins[-1], item_ids)
-    module = RankerModule(config, half_lives_days, tower, item_ids)
+    module = RankerModule(config, half_lives_days, tower, item_ids).to(workers.device)
     if learned is not None:
         module.load(learned.tower, learned.ranker)
         freeze_tower(module, text)
     fit = Fit.start(module, len(steps))
     if checkpoints is not None:
         fit.take_up(checkpoints.read(STATE))
+    parameters = list(module.parameters())
+    take_firsts(workers, [*parameters, module.mean_V])
     per_epoch, kept = len(steps) // config.epochs, time.monotonic()
     for step in range(fit.done, len(steps)):
         origin, users_B = origins[steps[step][0]], steps[step][1]
-        torch.manual_seed(config.seed * _MAX_STEPS + step)
-        loss = loss_of(module, make_batch(origin, users_B, config.user_power), text)
+        torch.manual_seed(seed_of(config, step, workers.rank))
         fit.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = backward(module, origin, users_B, text, workers)
+        total = sum_gradients(workers, parameters, loss)
         fit.optimizer.step()
         fit.schedule.step()
-        fit.losses.append(float(loss.detach()))
+        fit.losses.append(total)
         if validation and fit.done % per_epoch == 0:
-            fit.validation.append(validation_loss(module, validation, text, config))
+            fit.validation.append(validation_loss(module, validation, text, config, workers))
+        if workers.rank:
+            continue
         is_due = time.monotonic() - kept >= checkpoints.every_s if checkpoints else False
         if checkpoints and (is_due or fit.done == len(steps)):
             checkpoints.write(STATE, fit.state())
             kept = time.monotonic()
         on_progress("train ranker", fit.done, len(steps))
     return _fitted(module, fit, per_epoch, learned)
+
+
+def backward(
+    module: RankerModule, origin: Origin, users_B: I64, text_NV: Tensor, workers: Workers
+) -> Tensor:
+    """Give the module the gradients of a worker's part of a step, and return its part of the loss.
+
+    Args:
+        module: has no gradients.
+        origin: of the step.
+        users_B: of the whole step.
+        text_NV: text vectors of all items.
+        workers: whose part.
+    """
+    power = module.config.user_power
+    part = part_of(origin, users_B, workers.rank, workers.size, power)
+    if not len(part.users_B):
+        # Fewer users than workers.
+        return torch.zeros((), device=workers.device)
+    batch = make_batch(origin, part.users_B, power).to(workers.device)
+    loss = loss_of(module, batch, text_NV, share=part.share, new_share=part.new_share)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
+
+
+def seed_of(config: RankerConfig, step: int, rank: int) -> int:
+    """Return what a worker's dropout and samples of a step are drawn from."""
+    alone = config.seed * _MAX_STEPS + step
+    return int(np.random.SeedSequence((alone, rank)).generate_state(1)[0]) if rank else alone
 
 
 def plan(origins: Sequence[Origin], config: RankerConfig) -> Steps:
@@ -137,22 +174,43 @@ def plan(origins: Sequence[Origin], config: RankerConfig) -> Steps:
 
 
 def validation_loss(
-    module: RankerModule, origins: Sequence[Origin], text_NV: Tensor, config: RankerConfig
-) -> float:
+    module: RankerModule, origins: Sequence[Origin], text_NV: Tensor, config: RankerConfig,
+    workers: Workers = ALONE,
+) -> float:  # fmt: skip
     """Return the loss over all active users of some origins, weighted as in training."""
-    total = weight = 0.0
+    total, weight = np.zeros(1), np.zeros(1)
     module.eval()
     with torch.no_grad():
+        for origin, users_B in shared_batches(origins, config.batch_users, workers):
+            batch = make_batch(origin, users_B, config.user_power).to(workers.device)
+            part = _weight(origin, users_B, config)
+            total += float(loss_of(module, batch, text_NV)) * part
+            weight += part
+    module.train()
+    sum_arrays(workers, total, weight)
+    return float(total[0] / max(weight[0], 1e-12))
+
+
+def shared_batches(
+    origins: Sequence[Origin], batch_users: int, workers: Workers, at_most: int = 0
+) -> Iterator[tuple[Origin, I64]]:
+    """Yield a worker's share of the batches that hold the active users of some origins.
+
+    Args:
+        origins: of these.
+        batch_users: users of a batch.
+        workers: whose share.
+        at_most: about so many users of each origin; 0: all.
+    """
+
+    def batches() -> Iterator[tuple[Origin, I64]]:
         for origin in origins:
             active = np.flatnonzero(np.diff(origin.truth_ptr))
-            for start in range(0, len(active), config.batch_users):
-                users_B = active[start : start + config.batch_users]
-                batch = make_batch(origin, users_B, config.user_power)
-                part = _weight(origin, users_B, config)
-                total += float(loss_of(module, batch, text_NV)) * part
-                weight += part
-    module.train()
-    return total / max(weight, 1e-12)
+            chosen = active[:: max(len(active) // at_most, 1)] if at_most else active
+            for start in range(0, len(chosen), batch_users):
+                yield origin, chosen[start : start + batch_users]
+
+    return itertools.islice(batches(), workers.rank, None, workers.size)
 
 
 def freeze_tower(module: RankerModule, text_NV: Tensor) -> None:

@@ -11,14 +11,22 @@ from services.training.batches import Batch
 from services.training.ranker import RankerModule, columns_of_repeats
 
 
-def loss_of(module: RankerModule, batch: Batch, text_NV: Tensor) -> Tensor:
+def loss_of(
+    module: RankerModule,
+    batch: Batch,
+    text_NV: Tensor,
+    *,
+    share: float = 1.0,
+    new_share: float = 1.0,
+) -> Tensor:
     """Return -sum w log P(item | user) in nats, and with its weight the same among new items.
 
-    P is by softmax over the whole catalogue, or over a sample that stands for it.
+    P is by softmax over the whole catalogue, or over a sample that stands for it. Of a part of a
+    step's users (batches.Part), the shares make it what the part adds to the step's loss.
     """
     config = module.config
     column_C, log_kept_C = None, None
-    if module.training and config.sampled_items:
+    if module.training and 0 < config.sampled_items < len(text_NV):
         column_C, log_kept_C = sample_columns(batch, config.sampled_items)
     items_ND = module.items(text_NV, batch.seen_N)
     score_BC, discovery_BC = module(batch, items_ND, column_C)
@@ -29,7 +37,7 @@ def loss_of(module: RankerModule, batch: Batch, text_NV: Tensor) -> Tensor:
         truth_T = torch.searchsorted(column_C, truth_T)
     kept_R, at_R = columns_of_repeats(batch, column_C)
     had = (batch.repeat_user_R[kept_R], at_R)
-    loss = _nats(score_BC, log_kept_C, batch.truth_user_T, truth_T, batch.truth_weight_T)
+    loss = share * _nats(score_BC, log_kept_C, batch.truth_user_T, truth_T, batch.truth_weight_T)
     if not config.new_weight:
         return loss
     is_had_BC = torch.zeros_like(discovery_BC, dtype=torch.bool).index_put(
@@ -42,7 +50,8 @@ def loss_of(module: RankerModule, batch: Batch, text_NV: Tensor) -> Tensor:
         discovery_BC.masked_fill(is_had_BC, -1e9), log_kept_C, batch.truth_user_T[new_T],
         truth_T[new_T], batch.truth_weight_T[new_T],
     )  # fmt: skip
-    return loss + config.new_weight * among_new / batch.truth_weight_T[new_T].sum()
+    weight = new_share * config.new_weight
+    return loss + weight * among_new / batch.truth_weight_T[new_T].sum()
 
 
 def sample_columns(batch: Batch, size: int) -> tuple[Tensor, Tensor]:

@@ -58,8 +58,8 @@ class RankerConfig:
     # Users a step.
     batch_users: int = 512
     # Items that a step's softmax looks at, about; drawn by popularity, corrected for it (logQ).
-    # 0: all.
-    sampled_items: int = 0
+    # 0, or more than there are: all.
+    sampled_items: int = 6000
     # Weight of the likelihood of new items among new items, beside that of all among all.
     new_weight: float = 0.3
     # Of the tower and query matrices, and of the scalars: these start far from where they end.
@@ -215,7 +215,8 @@ class RankerModule(nn.Module):
             known_KD=_np(self.known_KD) if self.known_ids else None,
         )
         width, has = tower.width, float(self.config.has_interest)
-        scaled_HDD = self.query_scale_H[:, None, None] * torch.eye(width) + self.query_HDD
+        eye_DD = torch.eye(width, device=self.mean_V.device)
+        scaled_HDD = self.query_scale_H[:, None, None] * eye_DD + self.query_HDD
         return tower, Ranker(
             half_lives_days=self.half_lives_days,
             popularity_half_lives_days=self.config.popularity_half_lives_days,
@@ -237,7 +238,7 @@ class RankerModule(nn.Module):
 
     def load(self, tower: ItemTower, ranker: Ranker) -> None:
         """Take what was learned before: the inverse of export(), to float32 rounding."""
-        known_KD = tower.known_KD if tower.known_KD is not None else self.known_KD.detach().numpy()
+        known_KD = tower.known_KD if tower.known_KD is not None else _np(self.known_KD)
         made: dict[str, np.ndarray | float] = {
             "mean_V": tower.mean_B,
             "projection_VD": tower.projection_BD,
@@ -264,7 +265,8 @@ class RankerModule(nn.Module):
 def columns_of_repeats(batch: Batch, column_C: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return which repeats have a column, and their columns; all of them where `column_C` is None."""
     if column_C is None:
-        return torch.arange(len(batch.repeat_item_R)), batch.repeat_item_R
+        every_R = torch.arange(len(batch.repeat_item_R), device=batch.repeat_item_R.device)
+        return every_R, batch.repeat_item_R
     at_R = torch.searchsorted(column_C, batch.repeat_item_R).clamp_max(len(column_C) - 1)
     kept_R = torch.nonzero(column_C[at_R] == batch.repeat_item_R)[:, 0]
     return kept_R, at_R[kept_R]
@@ -275,7 +277,7 @@ def _logs(values_BH: Tensor) -> Tensor:
 
 
 def _np(tensor: Tensor) -> F32:
-    return np.asarray(tensor.detach().numpy(), np.float32).copy()
+    return np.asarray(tensor.detach().cpu().numpy(), np.float32).copy()
 
 
 def _f(array: np.ndarray) -> Tensor:

@@ -31,13 +31,15 @@ from services.core.tower import BackboneSpec, space_id_of
 from services.store.model_folder import version_of
 from services.store.ports import TextEncoder
 from services.training.checkpoints import Checkpoints, checkpoints_of, json_of, key_of
-from services.training.choose_epochs import choose_epochs
 from services.training.cost import Stopwatch
 from services.training.examples import Origin, make_origin
-from services.training.fit_ranker import FittedRanker, Learned, train_ranker
+from services.training.fit_ranker import FittedRanker, Learned
 from services.training.forecaster import ForecasterConfig
 from services.training.forecasters import FittedForecasters, fit_forecasters
 from services.training.ranker import RankerConfig
+from services.training.ranker_job import RankerJob, run_ranker_job
+from services.training.ray_workers import RanOnWorkers, run_on_workers
+from services.training.workers import Alone, ComputeConfig, check_compute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class TrainConfig:
     forecaster: ForecasterConfig = field(default_factory=ForecasterConfig)
     # Shortest time between two states that a killed training could go on from; decides no result.
     checkpoint_every_s: float = 10.0
+    # What the ranker is trained on.
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +109,11 @@ def train(
         is_fresh: begin anew whatever is kept.
 
     Raises:
-        InvalidArgument: there are no two closed periods of events before `until`.
+        InvalidArgument: there are no two closed periods of events before `until`, or this machine
+            lacks what `config.compute` asks for.
+        DependencyUnavailable: workers died again and again.
     """
+    check_compute(config.compute)
     watch = Stopwatch()
     past = events.filter(pl.col(EVENT_TIME) < until)
     data = dataset_from_frame(
@@ -125,7 +132,8 @@ def train(
         )
     with _one_thread():
         with watch.stage("ranker"):
-            fitted = _fit_ranker(data, text_NB, split, config, parent, checkpoints, on_progress)
+            ran = _fit_ranker(data, text_NB, split, config, parent, checkpoints, on_progress)
+        fitted = ran.fitted
         with watch.stage("forecaster"):
             forecasts = fit_forecasters(
                 data, fitted.tower.item_vectors(text_NB, data.item_ids), config.forecaster, config.pooling,
@@ -150,41 +158,38 @@ def train(
     # The card says what was chosen, not that it was to be chosen.
     ranker = replace(config.ranker, epochs=fitted.epochs)
     used = replace(config, ranker=ranker)
-    card = _card(data, split, used, watch.cost(), until=until, parent=parent)
+    cost = watch.cost(config.compute.workers, ran.cpu_seconds)
+    card = _card(data, split, used, cost, until=until, parent=parent)
     return replace(model, model_version=version_of(model), card=card)
 
 
 def _fit_ranker(
     data: Dataset, text_NB: F32, split: _Split, config: TrainConfig, parent: Model | None,
     checkpoints: Checkpoints | None, on_progress: Progress,
-) -> FittedRanker:  # fmt: skip
-    made: dict[int, Origin] = {}
-    for period in (*split.origins, *split.validation):
-        made[period] = make_origin(
-            data, period, config.pooling, config.ranker.popularity_half_lives_days,
-            config.ranker.popularity_floor, config.ranker.ahead,
-        )  # fmt: skip
-        on_progress("examples", len(made), len(split.origins) + len(split.validation))
-    origins, half_lives = [made[period] for period in split.origins], config.pooling.half_lives_days
-    ranker, qualities = config.ranker, dict[int, float]()
-    if ranker.epochs == 0:
-        epochs, qualities = choose_epochs(
-            origins, text_NB, data.item_ids, half_lives, ranker, on_progress
-        )
-        ranker = replace(ranker, epochs=epochs)
-    fitted = train_ranker(
-        origins,
-        text_NB,
-        data.item_ids,
-        half_lives,
-        ranker,
-        on_progress,
-        validation=[made[period] for period in split.validation],
+) -> RanOnWorkers:  # fmt: skip
+    def origins() -> Iterator[Origin]:
+        periods = (*split.origins, *split.validation)
+        for number, period in enumerate(periods, start=1):
+            yield make_origin(
+                data, period, config.pooling, config.ranker.popularity_half_lives_days,
+                config.ranker.popularity_floor, config.ranker.ahead,
+            )  # fmt: skip
+            on_progress("examples", number, len(periods))
+
+    job = RankerJob(
+        text_NV=text_NB,
+        item_ids=data.item_ids,
+        half_lives_days=config.pooling.half_lives_days,
+        config=config.ranker,
+        validation=len(split.validation),
         learned=Learned(tower=parent.tower, ranker=parent.ranker) if parent else None,
         checkpoints=checkpoints,
     )
-    tried = {"ranker quality by epochs": [(float(n), q) for n, q in qualities.items()]}
-    return replace(fitted, curves=fitted.curves | (tried if qualities else {}))
+    if config.compute.workers > 1:
+        return run_on_workers(job, origins(), config.compute, on_progress)
+    device = torch.device("cuda" if config.compute.gpu else "cpu")
+    fitted = run_ranker_job(job, list(origins()), on_progress, Alone(device=device))
+    return RanOnWorkers(fitted=fitted, cpu_seconds=0.0)
 
 
 @contextmanager
@@ -230,7 +235,8 @@ def _key(
         {
             "data": data.sha256(),
             "backbone": asdict(backbone),
-            "config": asdict(replace(config, checkpoint_every_s=0.0)),
+            # Not what it runs on: a killed training goes on with as many workers as there are then.
+            "config": asdict(replace(config, checkpoint_every_s=0.0, compute=ComputeConfig())),
             "origins": [split.origins, split.validation],
             "closed": [closed_before(g, until).ordinal for g in config.forecast_granularities],
             "parent": parent.model_version if parent else "",

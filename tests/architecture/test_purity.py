@@ -12,7 +12,11 @@ GLOBAL_TORCH_RNG = {"manual_seed", "seed", "set_rng_state"}
 # The environment is read in one place.
 ENVIRONMENT_READER = "services/runtime/settings.py"
 # These start processes, and hand them the environment with the settings added: {**os.environ, ...}.
-PROCESS_STARTERS = {"services/runtime/cluster.py", "services/local.py"}
+PROCESS_STARTERS = {
+    "services/runtime/cluster.py",
+    "services/local.py",
+    "services/training/ray_workers.py",
+}
 
 
 def dotted(node: ast.expr) -> str:

@@ -15,7 +15,9 @@ def small_trainer(events, backbone, *, granularity, until, on_progress):
     config = TrainConfig(
         granularity=granularity,
         ranker=RankerConfig(width=8, epochs=6, origins=4),
-        forecaster=ForecasterConfig(horizons=2, net=RecurrentConfig(hidden=4, epochs=1)),
+        forecaster=ForecasterConfig(
+            horizons=2, components=0, net=RecurrentConfig(hidden=4, epochs=1)
+        ),
         forecast_granularities=(granularity,),
     )
     model = train(events, None, backbone, config, until=until, on_progress=on_progress)

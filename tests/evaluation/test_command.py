@@ -43,7 +43,6 @@ def test_the_report_has_the_agreed_keys(evaluated):
     assert set(report["forecast"]) == {"h1", "h2"}
     assert set(report["forecast"]["h1"]) - {"stack"} == {
         "driftline", "persistence", "mean", "ema", "shrunk_ema", "local_level", "gru", "lstm",
-        "arima", "ets",
     }  # fmt: skip
     low, high = report["forecast"]["h1"]["gru"]["skill_over_ema_ci"]
     assert low <= report["forecast"]["h1"]["gru"]["skill_over_ema"] <= high

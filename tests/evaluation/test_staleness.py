@@ -92,7 +92,9 @@ def test_a_user_who_never_did_anything_stays_empty(evaluated):
 @pytest.fixture(scope="module")
 def found(evaluated):
     result, _ = evaluated
-    data = dataset_from_frame(planted_events(users=40, weeks=20), Granularity.WEEK, PoolingConfig())
+    # So many items that something stays new to everybody.
+    events = planted_events(users=40, weeks=20, items_per_topic=80)
+    data = dataset_from_frame(events, Granularity.WEEK, PoolingConfig())
     items_ND = result.model.tower.item_vectors(WordEncoder().encode(data.texts), data.item_ids)
     return staleness_report(
         data, make_split(data, 4, (1, 2)), result.model, items_ND,

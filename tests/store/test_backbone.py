@@ -9,15 +9,8 @@ import torch
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
 from services.store import backbone as module
-from services.store.backbone import (
-    DEFAULT_NAME,
-    DEFAULT_SHA256,
-    Backbone,
-    load_backbone,
-    load_spec,
-    pool_tokens,
-    weights_sha256,
-)
+from services.store.backbone import Backbone, load_backbone, load_spec, pool_tokens
+from services.store.backbone_files import DEFAULT_NAME, DEFAULT_SHA256, find_files, weights_sha256
 
 LONG = "a long description of roasted coffee beans from the highlands " * 12
 
@@ -54,7 +47,7 @@ def test_rows_are_unit_norm_and_in_the_order_asked(minilm: Backbone):
 def test_equals_the_mean_over_the_mask_by_hand(minilm: Backbone):
     from transformers import AutoModel, AutoTokenizer
 
-    folder = module._resolve(DEFAULT_NAME)[0]
+    folder = find_files().folder
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     batch = tokenizer(["dark chocolate", LONG], padding=True, return_tensors="pt")
@@ -92,7 +85,7 @@ def test_each_distinct_text_is_encoded_once_and_progress_ends_at_their_number(mi
 
 def test_batches_hold_like_lengths_within_both_limits():
     lengths = [3, 250, 5] * 60
-    batches = list(module._batches(lengths))
+    batches = list(module.length_batches(lengths))
     assert sorted(row for batch in batches for row in batch) == list(range(180))
     for batch in batches:
         longest = max(lengths[row] for row in batch)

@@ -26,7 +26,7 @@ from tests.planted import START, planted_events
 UNTIL = START + timedelta(weeks=12)
 CONFIG = TrainConfig(
     ranker=RankerConfig(width=8, epochs=10, origins=4),
-    forecaster=ForecasterConfig(horizons=2, net=RecurrentConfig(hidden=4, epochs=1)),
+    forecaster=ForecasterConfig(horizons=2, components=0, net=RecurrentConfig(hidden=4, epochs=1)),
     forecast_granularities=(Granularity.WEEK,),
     checkpoint_every_s=0.0,
 )

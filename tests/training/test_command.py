@@ -17,6 +17,7 @@ from services.store.erasures import record_erasures
 from services.store.model_folder import load_model
 from services.training.checkpoints import work_folder
 from services.training.command import item_texts, parse_until
+from services.training.workers import ComputeConfig
 from tests.planted import planted_events
 from tests.training.store import UNTIL, Store, filled
 
@@ -103,6 +104,13 @@ def test_other_data_and_fresh_begin_anew(tmp_path):
         )
         assert steps[0] == 1
         assert store.states() == []
+
+
+def test_a_request_for_what_the_machine_lacks_is_refused(tmp_path):
+    store = filled(tmp_path)
+    with pytest.raises(InvalidArgument, match="workers: 0 is too few; ask for 1 or more"):
+        store.train(compute=ComputeConfig(workers=0))
+    assert store.states() == []
 
 
 def test_one_training_at_a_time(tmp_path):

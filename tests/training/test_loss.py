@@ -22,11 +22,20 @@ def scene(config):
     return module, make_batch(origins_of(data, 1)[0], np.arange(20)), torch.from_numpy(text)
 
 
-def test_a_sample_of_all_items_gives_the_full_softmax():
-    module, batch, text = scene(PLAIN)
+def test_a_sample_as_large_as_the_catalogue_is_not_drawn():
+    module, batch, text = scene(replace(PLAIN, sampled_items=0))
     full = loss_of(module, batch, text)
-    module.config = replace(PLAIN, sampled_items=10_000_000)
-    torch.testing.assert_close(loss_of(module, batch, text), full)
+    module.config = replace(PLAIN, sampled_items=len(text))
+    assert loss_of(module, batch, text) == full
+    module.config = replace(PLAIN, sampled_items=len(text) // 2)
+    assert loss_of(module, batch, text) != full
+
+
+def test_a_large_sample_holds_every_item_for_sure():
+    _, batch, text = scene(PLAIN)
+    column_C, log_kept_C = sample_columns(batch, 10_000_000)
+    assert column_C.tolist() == list(range(len(text)))
+    assert not log_kept_C.any()
 
 
 def test_samples_stand_for_the_sum_over_all_items():

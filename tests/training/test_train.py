@@ -22,7 +22,7 @@ from tests.planted import START, WordEncoder, planted_events
 
 CONFIG = TrainConfig(
     ranker=RankerConfig(width=8, epochs=1, origins=2),
-    forecaster=ForecasterConfig(horizons=2, net=RecurrentConfig(hidden=4, epochs=1)),
+    forecaster=ForecasterConfig(horizons=2, components=0, net=RecurrentConfig(hidden=4, epochs=1)),
     forecast_granularities=(Granularity.WEEK, Granularity.DAY),
 )
 UNTIL = START + timedelta(weeks=12)

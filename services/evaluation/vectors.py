@@ -1,0 +1,35 @@
+"""The part of the report that is about vectors: how well they are foretold, and what that is worth."""
+
+import numpy as np
+
+from services.core.dataset import Dataset
+from services.core.model import Model
+from services.core.progress import Progress
+from services.core.records import F32
+from services.evaluation.ceiling import forecast_ceiling
+from services.evaluation.fans import forecast_fans
+from services.evaluation.forecast import forecast_report
+from services.evaluation.protocol import Split
+from services.evaluation.staleness import staleness_report
+
+
+def vector_report(
+    data: Dataset, split: Split, model: Model, items_ND: F32, text_NV: F32, *, horizons: int,
+    user_limit: int, seed: int, rng: np.random.Generator, on_progress: Progress,
+) -> dict[str, object]:  # fmt: skip
+    """Return the report's keys `forecast`, `forecast_*` and `staleness`."""
+    skill = forecast_report(
+        data, split, model, items_ND, horizons=horizons, rng=rng, on_progress=on_progress
+    )
+    return {
+        "forecast": skill.by_horizon,
+        "forecast_mean4": skill.aggregate,
+        "forecast_ceiling": {
+            "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
+            "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
+        },
+        "forecast_fans": forecast_fans(data, split, model, items_ND),
+        "staleness": staleness_report(
+            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
+        ),
+    }
