@@ -29,7 +29,7 @@ REFERENCES = ("ema", "shrunk_ema")
 AGGREGATE = 4
 WHOLE = f"mean{AGGREGATE}"
 # Users that forecasters fitted at forecast time are measured on.
-SLOW_USERS = 40
+SLOW_USERS = 24
 # More than any column.
 BIG = 1_000_000
 

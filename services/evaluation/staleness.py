@@ -18,6 +18,7 @@ G = periods between, S = (user, origin) samples.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from scipy import sparse
@@ -87,6 +88,12 @@ def staleness_report(
         return {}
     forecaster = forecaster_of(spec)
     grid, first = trajectories(data, split, model, items_ND)
+
+    # Asked for at most once a period of the test block, whatever the horizons.
+    @cache
+    def known_at(period: int) -> _Past:
+        return _past(data, model, items_ND, split.start(period))
+
     report: dict[str, dict[str, object]] = {}
     total, done = len(ahead) * len(split.origins), 0
     for h in ahead:
@@ -97,8 +104,7 @@ def staleness_report(
             target = origin + h - 1
             if target > split.last:
                 continue
-            past = _past(data, model, items_ND, split.start(origin))
-            asked = _past(data, model, items_ND, split.start(target))
+            past, asked = known_at(origin), known_at(target)
             truth_UN = incidence(data.between(asked.now, split.start(target + 1)))
             truth_UN = truth_UN - truth_UN.multiply(incidence(asked.data))
             truth_UN.eliminate_zeros()

@@ -11,6 +11,9 @@ from services.core.schema import Granularity
 from services.store.ports import TextEncoder
 from services.training.train import TrainConfig, train
 
+# Principal components that arima and ets are fitted to.
+_COMPONENTS = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatedTrainer:
@@ -20,6 +23,8 @@ class EvaluatedTrainer:
     # False: rank without the interest vector, to see what it is worth.
     has_interest: bool = True
     has_forecasters: bool = True
+    # arima and ets too: they take minutes to measure.
+    has_statistical: bool = True
 
     def __call__(
         self,
@@ -36,7 +41,11 @@ class EvaluatedTrainer:
             granularity=granularity,
             forecast_granularities=(granularity,) if self.has_forecasters else (),
             ranker=replace(default.ranker, seed=self.seed, has_interest=self.has_interest),
-            forecaster=replace(default.forecaster, seed=self.seed),
+            forecaster=replace(
+                default.forecaster,
+                seed=self.seed,
+                components=_COMPONENTS if self.has_statistical else 0,
+            ),
         )
         return train(events, None, backbone, config, until=until, on_progress=on_progress)
 
