@@ -54,7 +54,9 @@ class LocalLevel:
     def coordinates(self, batch: TrajectoryBatch) -> F32:
         """Return z of every period [U, T, K]; zero in gaps."""
         centred_UTD = (batch.vec_UTD - self.centre_D) * batch.mask_UT[:, :, None]
-        z_UTK: F32 = (centred_UTD @ self.inverse_KD.T).astype(np.float32)
+        # One product, not one for each user: those are too small for a BLAS with threads.
+        z_PK = centred_UTD.reshape(-1, centred_UTD.shape[2]) @ self.inverse_KD.T
+        z_UTK: F32 = z_PK.reshape(*batch.mask_UT.shape, -1).astype(np.float32)
         return z_UTK
 
     def states(self, batch: TrajectoryBatch) -> Iterator[LevelState]:

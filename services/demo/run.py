@@ -137,7 +137,7 @@ def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps
         horizons=HORIZONS,
         out=out / "evaluation",
         backbone=load_backbone(settings.backbone),
-        trainer=EvaluatedTrainer(has_statistical=False),
+        trainer=EvaluatedTrainer(has_all_forecasters=False),
         predict_at=ORIGIN,
         data_note=f"{PACKAGE_SAYS} {UPSTREAM_SAYS}",
         on_progress=steps.bars.report,

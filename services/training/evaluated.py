@@ -7,6 +7,7 @@ import polars as pl
 
 from services.core.model import Model
 from services.core.progress import Progress
+from services.core.recurrent import CELLS
 from services.core.schema import Granularity
 from services.store.ports import TextEncoder
 from services.training.train import TrainConfig, train
@@ -23,8 +24,8 @@ class EvaluatedTrainer:
     # False: rank without the interest vector, to see what it is worth.
     has_interest: bool = True
     has_forecasters: bool = True
-    # arima and ets too: they take minutes to measure.
-    has_statistical: bool = True
+    # lstm, arima and ets too, which never serve by default: they take minutes.
+    has_all_forecasters: bool = True
 
     def __call__(
         self,
@@ -44,7 +45,8 @@ class EvaluatedTrainer:
             forecaster=replace(
                 default.forecaster,
                 seed=self.seed,
-                components=_COMPONENTS if self.has_statistical else 0,
+                components=_COMPONENTS if self.has_all_forecasters else 0,
+                nets=CELLS if self.has_all_forecasters else default.forecaster.nets,
             ),
         )
         return train(events, None, backbone, config, until=until, on_progress=on_progress)

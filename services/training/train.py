@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 import torch
+from threadpoolctl import threadpool_limits
 
 from services.core.card import CardCost, CardData, CardSplit, ModelCard
 from services.core.dataset import Dataset, dataset_from_frame, instant
@@ -194,7 +195,7 @@ def _fit_ranker(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch on one thread: its steps are small, and waiting threads cost more than they give.
+    """Keep torch and BLAS on one thread: steps are small, and waiting threads cost more than they give.
 
     Complete Journey's ranker takes 30 s on one thread and 37 s on two; on busy cores many times that.
     It also makes sums, and so models, the same on machines of any size.
@@ -202,7 +203,8 @@ def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(threads)
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.core.recurrent import RecurrentConfig
+from services.core.recurrent import CELLS, RecurrentConfig
 from services.core.schema import Granularity
 from services.evaluation.command import run_evaluate
 from services.training.forecaster import ForecasterConfig
@@ -16,7 +16,7 @@ def small_trainer(events, backbone, *, granularity, until, on_progress):
         granularity=granularity,
         ranker=RankerConfig(width=8, epochs=6, origins=4),
         forecaster=ForecasterConfig(
-            horizons=2, components=0, net=RecurrentConfig(hidden=4, epochs=1)
+            horizons=2, nets=CELLS, net=RecurrentConfig(hidden=4, epochs=1)
         ),
         forecast_granularities=(granularity,),
     )

@@ -5,7 +5,7 @@ import pytest
 
 from services.core.dataset import dataset_from_frame
 from services.core.pooling import PoolingConfig
-from services.core.recurrent import RecurrentConfig
+from services.core.recurrent import CELLS, RecurrentConfig
 from services.core.schema import Granularity
 from services.evaluation.forecast import forecast_report
 from services.evaluation.protocol import make_split
@@ -14,7 +14,11 @@ from services.training.forecaster import ForecasterConfig, fit_forecaster
 from tests.planted import WordEncoder, planted_events
 
 CONFIG = ForecasterConfig(
-    horizons=4, components=1, statistical_users=4, net=RecurrentConfig(hidden=4, epochs=1)
+    horizons=4,
+    nets=CELLS,
+    components=1,
+    statistical_users=4,
+    net=RecurrentConfig(hidden=4, epochs=1),
 )
 
 
