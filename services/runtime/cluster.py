@@ -17,18 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import yaml
-from driftline.v1 import (
-    encoder_service_pb2,
-    encoder_service_pb2_grpc,
-    forecaster_service_pb2,
-    forecaster_service_pb2_grpc,
-)
 
 from services.core.errors import DependencyUnavailable, NotReady
 from services.runtime.ports import free_port, is_free
 from services.runtime.scratch import short_temp_dir
+from services.runtime.serve_probe import APPLICATIONS
 from services.runtime.settings import Settings
 
 START_LIMIT_S = 240.0
@@ -229,50 +223,28 @@ def _compute_environment(settings: Settings) -> dict[str, str]:
 
 
 def _wait_until_answering(cluster: Cluster, process: "subprocess.Popen[bytes]") -> None:
-    """Call both applications until their own code answers: Serve names them before they are up.
+    """Have both applications asked until their own code answers: Serve names them before they are up.
 
-    No call goes out before Serve calls them running: what HAProxy answered while it was still being
-    configured has aborted a caller inside gRPC (memory_quota.cc, once in about thirty starts).
+    A child asks, for what HAProxy answers at first may kill whoever asks; see serve_probe.py.
     """
     give_up = time.monotonic() + START_LIMIT_S
     ready = cluster.temp_dir / READY
     while not ready.exists() and time.monotonic() < give_up and process.poll() is None:
         time.sleep(0.1)
     target = f"{cluster.settings.serve_host}:{cluster.settings.serve_grpc_port}"
-    waiting = set(APPLICATIONS)
-    while waiting and ready.exists() and time.monotonic() < give_up and process.poll() is None:
-        with grpc.insecure_channel(target) as channel:
-            waiting -= {name for name in waiting if _answers(channel, name)}
-        if waiting:
-            time.sleep(0.25)
-    if waiting:
-        raise DependencyUnavailable(
-            "Ray Serve", f"did not bring up {', '.join(sorted(waiting))}; see {cluster.log}"
+    silent = "applications that answer"
+    while ready.exists() and time.monotonic() < give_up and process.poll() is None:
+        probe = subprocess.run(
+            [sys.executable, "-m", "services.runtime.serve_probe", target],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-
-
-def _answers(channel: grpc.Channel, application: str) -> bool:
-    """Tell whether an application refuses an empty request, as its own code does."""
-    try:
-        APPLICATIONS[application](channel)
-    except grpc.RpcError as error:
-        return error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    return False
-
-
-def _ask_encoder(channel: grpc.Channel) -> None:
-    stub = encoder_service_pb2_grpc.EncoderServiceStub(channel)
-    request = encoder_service_pb2.EncodeItemsRequest()
-    stub.EncodeItems(request, timeout=5, metadata=(("application", "encoder"),))
-
-
-def _ask_forecaster(channel: grpc.Channel) -> None:
-    stub = forecaster_service_pb2_grpc.ForecasterServiceStub(channel)
-    request = forecaster_service_pb2.ForecastInterestsRequest()
-    stub.ForecastInterests(request, timeout=5, metadata=(("application", "forecaster"),))
-
-
-APPLICATIONS = {"encoder": _ask_encoder, "forecaster": _ask_forecaster}
+        if probe.returncode == 0:
+            return
+        silent = ", ".join(probe.stdout.split()) or silent
+        time.sleep(0.25)
+    raise DependencyUnavailable("Ray Serve", f"did not bring up {silent}; see {cluster.log}")
 
 
 def _marked(scratch: Path) -> list[int]:

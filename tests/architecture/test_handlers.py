@@ -9,7 +9,7 @@ METHOD_LINES = 10
 # Files that build messages though they translate nothing.
 BUILDERS = {
     "services/pipeline/compute.py": "a client of encoder and forecaster: it makes requests",
-    "services/runtime/cluster.py": "calls both applications until they answer",
+    "services/runtime/serve_probe.py": "calls both applications until they answer",
 }
 LOGGERS = {"log", "logger", "logging", "structlog"}
 
