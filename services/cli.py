@@ -214,13 +214,15 @@ def tune(
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores
     from services.training.command import parse_until
-    from services.training.tuning.command import tune_from_store
+    from services.training.tuning.command import run_tune
     from services.training.tuning.result import COLUMNS, result_lines, result_rows
 
     settings = load_settings()
     with StageBars(console) as bars:
-        preprocess(open_stores(settings).tables, settings)
-        result = tune_from_store(
+        tables = open_stores(settings).tables
+        preprocess(tables, settings)
+        result = run_tune(
+            tables,
             settings,
             TuneConfig(
                 mode=mode,

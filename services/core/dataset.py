@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from services.core.classify import IS_BULK_DAY, with_bulk_days
 from services.core.errors import InvalidArgument
 from services.core.periods import Period, period_at
-from services.core.pooling import DAY_S, F64, I64, PoolingConfig, event_weights
+from services.core.pooling import (
+    DAY_S,
+    F64,
+    I64,
+    PoolingConfig,
+    RankStates,
+    event_weights,
+    pool_rank_states,
+)
+from services.core.records import F32
 from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Granularity, Kind
 
 
@@ -133,6 +142,14 @@ def dataset_from_frame(
         period_E=_periods(time_E, granularity),
         weight_E=event_weights(kind_E, frame[VALUE].to_numpy(), pooling),
     )
+
+
+def rank_states(data: Dataset, items_ND: F32, pooling: PoolingConfig) -> RankStates:
+    """Return every user's rank state as of their newest event; `items_ND` in the dataset's order."""
+    return pool_rank_states(
+        data.user_ix_E, data.time_E, data.item_ix_E, data.item_ix_E, data.weight_E, items_ND,
+        data.user_count, pooling,
+    )  # fmt: skip
 
 
 def instant(seconds: float) -> datetime:

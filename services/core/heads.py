@@ -13,6 +13,7 @@ import numpy as np
 from services.core.metrics import Interval
 from services.core.pooling import F64, I64
 from services.core.records import F32
+from services.core.tower import ItemTower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +54,9 @@ class Projection:
     projection_BD: F32
 
     def vectors(self, text_NB: F32) -> F32:
-        """Return unit vectors [N, D]; a text at the mean exactly stays a zero vector."""
-        raw_ND = (text_NB - self.mean_B) @ self.projection_BD
-        norm_N1 = np.linalg.norm(raw_ND, axis=1, keepdims=True)
-        unit_ND: F32 = (raw_ND / np.maximum(norm_N1, 1e-12)).astype(np.float32)
-        return unit_ND
+        """Return unit vectors [N, D]: the text part of an item tower."""
+        tower = ItemTower(mean_B=self.mean_B, projection_BD=self.projection_BD)
+        return tower.text_parts(text_NB)
 
 
 def part_of(text: str, seed: int = 0) -> float:

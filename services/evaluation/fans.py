@@ -5,13 +5,12 @@ Shape suffixes: U = users, T = periods, D = width, H = periods ahead, R = common
 
 import numpy as np
 
-from services.core.dataset import Dataset
 from services.core.forecasters import forecaster_of
 from services.core.model import Model
 from services.core.pooling import F64
 from services.core.records import F32
 from services.evaluation.protocol import Split
-from services.evaluation.trajectories import trajectories
+from services.evaluation.trajectories import Trajectories
 
 # Periods before and after the origin.
 PAST, AHEAD = 26, 8
@@ -19,9 +18,7 @@ PAST, AHEAD = 26, 8
 QUANTILES = (0.95, 0.5, 0.1)
 
 
-def forecast_fans(
-    data: Dataset, split: Split, model: Model, items_ND: F32
-) -> list[dict[str, object]]:
+def forecast_fans(split: Split, model: Model, seen: Trajectories) -> list[dict[str, object]]:
     """Return fans from the first origin, of users with many, some and few active periods.
 
     Each is drawn along the direction in which users differ most (the first principal component of
@@ -31,9 +28,8 @@ def forecast_fans(
     spec = model.forecasters.get(split.granularity)
     if spec is None:
         return []
-    batch, first = trajectories(data, split, model, items_ND)
-    column = split.origins[0] - first
-    known = batch.until(column)
+    origin, batch = split.origins[0], seen.batch
+    column, known = seen.column(origin), seen.before(origin)
     ahead = min(AHEAD, batch.mask_UT.shape[1] - column)
     able = np.flatnonzero(
         (known.mask_UT.sum(axis=1) >= 2) & batch.mask_UT[:, column : column + ahead].any(axis=1)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from services.core.calibration import GAP_NAMES, gap_bucket
-from services.core.dataset import Dataset
 from services.core.forecast_metrics import calibration_curve, forecast_errors
 from services.core.forecasters import forecaster_of
 from services.core.forecasts import Forecaster
@@ -21,7 +20,7 @@ from services.core.records import F32
 from services.core.statistical import STATISTICAL
 from services.core.trajectories import TrajectoryBatch, next_mean
 from services.evaluation.protocol import Split
-from services.evaluation.trajectories import trajectories
+from services.evaluation.trajectories import Trajectories
 
 # What others' squared errors are compared with, on the same samples.
 REFERENCES = ("ema", "shrunk_ema")
@@ -47,10 +46,9 @@ class ForecastSkill:
 
 
 def forecast_report(
-    data: Dataset,
     split: Split,
     model: Model,
-    items_ND: F32,
+    seen: Trajectories,
     *,
     horizons: int,
     rng: np.random.Generator,
@@ -73,9 +71,9 @@ def forecast_report(
     # Ours leads the tables; what it is compared with is measured first.
     methods: dict[str, Forecaster] = {"driftline": auto, **auto.members}
     order = sorted(methods, key=lambda name: name not in REFERENCES)
-    batch, first = trajectories(data, split, model, items_ND)
-    few = np.random.default_rng(0).permutation(data.user_count)[:SLOW_USERS]
-    columns = [origin - first for origin in split.origins]
+    batch = seen.batch
+    few = np.random.default_rng(0).permutation(len(batch.mask_UT))[:SLOW_USERS]
+    columns = [seen.column(origin) for origin in split.origins]
     found: dict[str, dict[str, Row]] = {}
     references: dict[tuple[str, str], Squared] = {}
     for done, name in enumerate(order, 1):

@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from services.core.dataset import Dataset
+from services.core.dataset import Dataset, rank_states
 from services.core.model import Model
-from services.core.pooling import DAY_S, I64, RankStates, pool_rank_states
+from services.core.pooling import DAY_S, I64, RankStates
 from services.core.ranking import popularity_shares, score_items
 from services.core.records import F32
 from services.evaluation.matrices import counts, decayed_periods, incidence, recent_share
@@ -37,10 +37,7 @@ def driftline(model: Model, items_ND: F32) -> Method:
     """Return our method: the functions that serving calls."""
 
     def prepare(past: Dataset, now: float) -> Scorer:
-        states = pool_rank_states(
-            past.user_ix_E, past.time_E, past.item_ix_E, past.item_ix_E, past.weight_E, items_ND,
-            past.user_count, model.pooling,
-        )  # fmt: skip
+        states = rank_states(past, items_ND, model.pooling)
         stats = popularity_shares(
             past.item_ix_E, past.time_E, now, past.item_count,
             model.ranker.popularity_half_lives_days,

@@ -23,12 +23,12 @@ from functools import cache
 import numpy as np
 from scipy import sparse
 
-from services.core.dataset import Dataset
+from services.core.dataset import Dataset, rank_states
 from services.core.forecasters import forecaster_of
 from services.core.forecasts import Forecaster
 from services.core.metrics import bootstrap_mean, rank_figures, resampled_means
 from services.core.model import Model
-from services.core.pooling import DAY_S, F64, I64, RankStates, pool_rank_states
+from services.core.pooling import DAY_S, F64, I64, RankStates
 from services.core.progress import Progress
 from services.core.ranking import popularity_shares, query_vectors, score_items
 from services.core.records import F32
@@ -37,7 +37,7 @@ from services.core.trajectories import TrajectoryBatch
 from services.evaluation.matrices import incidence
 from services.evaluation.protocol import Split
 from services.evaluation.scorers import take_users
-from services.evaluation.trajectories import trajectories
+from services.evaluation.trajectories import Trajectories
 
 QUERIES = ("stale", "forecast", "oracle")
 AHEAD = (1, 4, 8)
@@ -64,8 +64,8 @@ class _Past:
 
 
 def staleness_report(
-    data: Dataset, split: Split, model: Model, items_ND: F32, *, ahead: tuple[int, ...] = AHEAD,
-    user_limit: int, rng: np.random.Generator,
+    data: Dataset, split: Split, model: Model, items_ND: F32, seen: Trajectories, *,
+    ahead: tuple[int, ...] = AHEAD, user_limit: int, rng: np.random.Generator,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> dict[str, dict[str, object]]:  # fmt: skip
     """Return {hH: NDCG@10 by query, gap and closed share with 95% intervals, users, samples}.
@@ -78,6 +78,7 @@ def staleness_report(
         split: where the origins stand.
         model: ours, with a forecaster of the granularity; without one nothing is returned.
         items_ND: vectors of all items.
+        seen: vectors of all users in that space.
         ahead: h; those without an origin whose target is in the data are left out.
         user_limit: more users than this at an origin are sampled.
         rng: of the samples and the bootstrap.
@@ -87,7 +88,6 @@ def staleness_report(
     if spec is None:
         return {}
     forecaster = forecaster_of(spec)
-    grid, first = trajectories(data, split, model, items_ND)
 
     # Asked for at most once a period of the test block, whatever the horizons.
     @cache
@@ -111,7 +111,7 @@ def staleness_report(
             users = np.flatnonzero((np.diff(truth_UN.indptr) > 0) & (past.states.state_time_U > 0))
             if len(users) > user_limit:
                 users = np.sort(rng.choice(users, user_limit, replace=False))
-            known = grid.until(origin - first)
+            known = seen.before(origin)
             for start in range(0, len(users), _USERS):
                 users_A = users[start : start + _USERS]
                 periods = [split.start(origin + g) for g in range(max(h - 1, 1) + 1)]
@@ -227,8 +227,5 @@ def _figures(samples: _Samples, rng: np.random.Generator, *, has_gap: bool) -> d
 
 def _past(data: Dataset, model: Model, items_ND: F32, now: float) -> _Past:
     past = data.before(now)
-    states = pool_rank_states(
-        past.user_ix_E, past.time_E, past.item_ix_E, past.item_ix_E, past.weight_E, items_ND,
-        past.user_count, model.pooling,
-    )  # fmt: skip
+    states = rank_states(past, items_ND, model.pooling)
     return _Past(data=past, states=states, now=now)

@@ -11,6 +11,7 @@ from services.evaluation.fans import forecast_fans
 from services.evaluation.forecast import forecast_report
 from services.evaluation.protocol import Split
 from services.evaluation.staleness import staleness_report
+from services.evaluation.trajectories import trajectories
 
 
 def vector_report(
@@ -18,9 +19,8 @@ def vector_report(
     user_limit: int, seed: int, rng: np.random.Generator, on_progress: Progress,
 ) -> dict[str, object]:  # fmt: skip
     """Return the report's keys `forecast`, `forecast_*` and `staleness`."""
-    skill = forecast_report(
-        data, split, model, items_ND, horizons=horizons, rng=rng, on_progress=on_progress
-    )
+    seen = trajectories(data, split, model, items_ND)
+    skill = forecast_report(split, model, seen, horizons=horizons, rng=rng, on_progress=on_progress)
     return {
         "forecast": skill.by_horizon,
         "forecast_mean4": skill.aggregate,
@@ -28,8 +28,15 @@ def vector_report(
             "ours": forecast_ceiling(data, split, model.pooling, items_ND, seed=seed),
             "frozen": forecast_ceiling(data, split, model.pooling, text_NV, seed=seed),
         },
-        "forecast_fans": forecast_fans(data, split, model, items_ND),
+        "forecast_fans": forecast_fans(split, model, seen),
         "staleness": staleness_report(
-            data, split, model, items_ND, user_limit=user_limit, rng=rng, on_progress=on_progress
+            data,
+            split,
+            model,
+            items_ND,
+            seen,
+            user_limit=user_limit,
+            rng=rng,
+            on_progress=on_progress,
         ),
     }

@@ -8,7 +8,7 @@ import polars as pl
 
 from services.core.schema import DEFAULT_TENANT, EVENT_TIME, INGEST_TIME, USER_ID, bucket_of
 from services.runtime.settings import Settings
-from services.store.erasures import Erasure, finish_erasures, pending_erasures
+from services.store.erasures import Erasure, covered_events, finish_erasures, pending_erasures
 from services.store.event_frames import ERASURE_ID
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
@@ -58,9 +58,7 @@ def _note_in_cards(
 ) -> None:
     """Name a request in the card of every model that saw an event of its user."""
     bucket = bucket_of(erasure.user_id, settings.bucket_count)
-    events = tables.read_events(tenant, bucket).filter(
-        (pl.col(USER_ID) == erasure.user_id) & (pl.col(INGEST_TIME) <= erasure.requested_time)
-    )
+    events = covered_events(tables.read_events(tenant, bucket), erasure)
     for model in models.list(tenant):
         seen = events.filter(
             (pl.col(EVENT_TIME) < model.trained_until) & (pl.col(INGEST_TIME) <= model.trained_time)

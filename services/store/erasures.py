@@ -84,6 +84,13 @@ def drop_erased(tables: EventTables, tenant: str, rows: pl.DataFrame) -> pl.Data
     return joined.filter(~is_covered).drop("_until")
 
 
+def covered_events(events: pl.DataFrame, erasure: Erasure) -> pl.DataFrame:
+    """Return the events (user_id, ingest_time, ...) that a request is about."""
+    return events.filter(
+        (pl.col(USER_ID) == erasure.user_id) & (pl.col(INGEST_TIME) <= erasure.requested_time)
+    )
+
+
 class ErasedUsers:
     """Whom readers refuse now. For a gateway: polled, cheap where nothing changed."""
 

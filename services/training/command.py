@@ -16,16 +16,14 @@ from services.core.records import ModelInfo
 from services.core.schema import (
     DEFAULT_TENANT,
     EVENT_TIME,
-    INGEST_TIME,
     ITEM_ID,
     TEXT,
     TITLE,
     UPDATED_TIME,
-    USER_ID,
 )
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone, load_spec
-from services.store.erasures import drop_erased, pending_erasures
+from services.store.erasures import covered_events, drop_erased, pending_erasures
 from services.store.layout import Layout
 from services.store.model_folder import load_info, load_model, save_model
 from services.store.ports import EventTables, ModelRegistry
@@ -137,8 +135,7 @@ def erasures_of(
     pending = pending_erasures(tables, tenant)
     left_out, predated = [], list(_predated(parent))
     for erasure in pending:
-        of_user = pl.col(USER_ID) == erasure.user_id
-        first = events.filter(of_user & (pl.col(INGEST_TIME) <= erasure.requested_time))[EVENT_TIME]
+        first = covered_events(events, erasure)[EVENT_TIME]
         if first.is_empty():
             continue
         earliest = first.min()

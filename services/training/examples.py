@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from services.core.dataset import Dataset, period_start
-from services.core.pooling import DAY_S, I64, PoolingConfig, decayed_histories, pool_rank_states
+from services.core.dataset import Dataset, period_start, rank_states
+from services.core.pooling import DAY_S, I64, PoolingConfig, decayed_histories
 from services.core.ranker import POPULARITY_FLOOR
 from services.core.ranking import item_features, popularity_shares
 from services.core.records import F32
@@ -64,10 +64,7 @@ def make_origin(
     past = data.before(now)
     shape_UN = (data.user_count, data.item_count)
     dummy_N1 = np.zeros((data.item_count, 1), np.float32)
-    states = pool_rank_states(
-        past.user_ix_E, past.time_E, past.item_ix_E, past.item_ix_E, past.weight_E, dummy_N1,
-        data.user_count, pooling,
-    )  # fmt: skip
+    states = rank_states(past, dummy_N1, pooling)
     histories = decayed_histories(
         past.user_ix_E, past.time_E, past.item_ix_E, past.weight_E, now, shape_UN, pooling
     )

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.core.ranker import LOG_SCALE, POPULARITY_FLOOR, Ranker
-from services.core.records import F32
+from services.core.ranker import POPULARITY_FLOOR, Ranker
 from services.core.tower import ItemTower
 from services.training.batches import Batch
-from services.training.repeats import FAR, MATRICES, RepeatTerm
+from services.training.repeats import FAR, MATRICES, RepeatTerm, logs, to_numpy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +186,7 @@ class RankerModule(nn.Module):
             prior = self.query_log_prior_H[h].exp()
             pooled.append(sums_BD / (batch.weights_BH[:, h] + prior)[:, None])
             query_BD = query_BD + self.query_scale_H[h] * pooled[h] + pooled[h] @ self.query_HDD[h]
-        inputs = [*pooled, _logs(batch.weights_BH), _logs(batch.activity_BH)]
+        inputs = [*pooled, logs(batch.weights_BH), logs(batch.activity_BH)]
         rate = self.config.query_dropout
         hidden = self.query_in(functional.dropout(torch.cat(inputs, 1), rate, self.training))
         out: Tensor = self.query_out(
@@ -200,19 +199,17 @@ class RankerModule(nn.Module):
         hidden_CK = torch.tanh(self.popularity_in(features_CF))
         alike_C = log_share_CW @ self.popularity_W + self.popularity_out(hidden_CK)[:, 0]
         ends = [0, -1]
-        user_B4 = torch.cat(
-            [_logs(batch.weights_BH[:, ends]), _logs(batch.activity_BH[:, ends])], 1
-        )
+        user_B4 = torch.cat([logs(batch.weights_BH[:, ends]), logs(batch.activity_BH[:, ends])], 1)
         popularity_BC: Tensor = alike_C + user_B4 @ self.popularity_user_4F @ features_CF.T
         return popularity_BC
 
     def export(self) -> tuple[ItemTower, Ranker]:
         """Return what was learned as core types."""
         tower = ItemTower(
-            mean_B=_np(self.mean_V),
-            projection_BD=_np(self.projection_VD),
+            mean_B=to_numpy(self.mean_V),
+            projection_BD=to_numpy(self.projection_VD),
             known_ids=self.known_ids,
-            known_KD=_np(self.known_KD) if self.known_ids else None,
+            known_KD=to_numpy(self.known_KD) if self.known_ids else None,
         )
         width, has = tower.width, float(self.config.has_interest)
         eye_DD = torch.eye(width, device=self.mean_V.device)
@@ -220,25 +217,25 @@ class RankerModule(nn.Module):
         return tower, Ranker(
             half_lives_days=self.half_lives_days,
             popularity_half_lives_days=self.config.popularity_half_lives_days,
-            query_HDD=_np(has * scaled_HDD),
-            query_prior_H=_np(self.query_log_prior_H.exp()),
-            query_bias_D=_np(has * self.query_bias_D),
-            query_in_ZK=_np(self.query_in.weight.T),
-            query_hidden_K=_np(self.query_in.bias),
-            query_out_KD=_np(has * self.query_out.weight.T),
-            popularity_weight_W=_np(self.popularity_W),
+            query_HDD=to_numpy(has * scaled_HDD),
+            query_prior_H=to_numpy(self.query_log_prior_H.exp()),
+            query_bias_D=to_numpy(has * self.query_bias_D),
+            query_in_ZK=to_numpy(self.query_in.weight.T),
+            query_hidden_K=to_numpy(self.query_in.bias),
+            query_out_KD=to_numpy(has * self.query_out.weight.T),
+            popularity_weight_W=to_numpy(self.popularity_W),
             popularity_floor=self.config.popularity_floor,
-            popularity_in_FK=_np(self.popularity_in.weight.T),
-            popularity_hidden_K=_np(self.popularity_in.bias),
-            popularity_out_K=_np(self.popularity_out.weight[0]),
-            popularity_user_4F=_np(self.popularity_user_4F),
+            popularity_in_FK=to_numpy(self.popularity_in.weight.T),
+            popularity_hidden_K=to_numpy(self.popularity_in.bias),
+            popularity_out_K=to_numpy(self.popularity_out.weight[0]),
+            popularity_user_4F=to_numpy(self.popularity_user_4F),
             **self.repeat.export(),
             repeat_discovery_shift=FAR * float(self.shift.detach()),
         )
 
     def load(self, tower: ItemTower, ranker: Ranker) -> None:
         """Take what was learned before: the inverse of export(), to float32 rounding."""
-        known_KD = tower.known_KD if tower.known_KD is not None else _np(self.known_KD)
+        known_KD = tower.known_KD if tower.known_KD is not None else to_numpy(self.known_KD)
         made: dict[str, np.ndarray | float] = {
             "mean_V": tower.mean_B,
             "projection_VD": tower.projection_BD,
@@ -270,14 +267,6 @@ def columns_of_repeats(batch: Batch, column_C: Tensor | None) -> tuple[Tensor, T
     at_R = torch.searchsorted(column_C, batch.repeat_item_R).clamp_max(len(column_C) - 1)
     kept_R = torch.nonzero(column_C[at_R] == batch.repeat_item_R)[:, 0]
     return kept_R, at_R[kept_R]
-
-
-def _logs(values_BH: Tensor) -> Tensor:
-    return torch.log1p(values_BH) / LOG_SCALE
-
-
-def _np(tensor: Tensor) -> F32:
-    return np.asarray(tensor.detach().cpu().numpy(), np.float32).copy()
 
 
 def _f(array: np.ndarray) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from services.core.ranker import LOG_SCALE, Ranker, repeat_inputs
+from services.core.records import F32
 from services.core.repeats import SLOW_DAYS
 from services.training.batches import Batch
 
@@ -60,9 +61,9 @@ class RepeatTerm(nn.Module):
         inputs = [
             of_item_NP[item_R],
             torch.log1p(counts_RH),
-            (torch.log1p(batch.activity_BH) / LOG_SCALE)[user_R],
+            logs(batch.activity_BH)[user_R],
             torch.log((counts_RH + 0.1) / (batch.activity_BH[user_R] + 1.0)),
-            torch.log1p(age_days_R)[:, None] / LOG_SCALE,
+            logs(age_days_R)[:, None],
             recent_R[:, None],
             torch.exp2(-age_days_R / SLOW_DAYS)[:, None],
         ]
@@ -78,19 +79,19 @@ class RepeatTerm(nn.Module):
     def export(self) -> dict[str, Any]:
         """Return what was learned under the names of core.ranker.Ranker."""
         return {
-            "repeat_weight_H": _np(self.log_weight_H.exp()),
-            "repeat_prior_H": _np(self.log_prior_H.exp()),
-            "repeat_item_DH": _np(self.item_DH),
+            "repeat_weight_H": to_numpy(self.log_weight_H.exp()),
+            "repeat_prior_H": to_numpy(self.log_prior_H.exp()),
+            "repeat_item_DH": to_numpy(self.item_DH),
             "repeat_recent_weight": float(self.recent.detach()),
-            "repeat_recent_item_D": _np(self.recent_item_D),
+            "repeat_recent_item_D": to_numpy(self.recent_item_D),
             "repeat_recent_half_life_days": self.recent_half_life_days,
             "repeat_interest_weight": float(self.interest.detach()),
             "repeat_bias": FAR * float(self.bias.detach()),
             "repeat_activity_weight": float(self.activity.detach()),
-            "repeat_project_DP": _np(self.project_DP),
-            "repeat_in_YK": _np(self.net_in.weight.T),
-            "repeat_hidden_K": _np(self.net_in.bias),
-            "repeat_out_K": _np(self.net_out.weight[0]),
+            "repeat_project_DP": to_numpy(self.project_DP),
+            "repeat_in_YK": to_numpy(self.net_in.weight.T),
+            "repeat_hidden_K": to_numpy(self.net_in.bias),
+            "repeat_out_K": to_numpy(self.net_out.weight[0]),
         }
 
     @staticmethod
@@ -112,5 +113,11 @@ class RepeatTerm(nn.Module):
         }
 
 
-def _np(tensor: Tensor) -> np.ndarray:
+def logs(values: Tensor) -> Tensor:
+    """Return log(1 + values), brought near one in size: core.repeats.logs in torch."""
+    return torch.log1p(values) / LOG_SCALE
+
+
+def to_numpy(tensor: Tensor) -> F32:
+    """Return a copy of a parameter's values."""
     return np.asarray(tensor.detach().cpu().numpy(), np.float32).copy()

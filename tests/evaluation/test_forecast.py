@@ -28,12 +28,10 @@ def skill(evaluated):
     model = evaluated[0].model
     items_ND = model.tower.item_vectors(WordEncoder().encode(data.texts), data.item_ids)
     split = make_split(data, 6, (1,))
-    batch, first = trajectories(data, split, model, items_ND)
-    spec = fit_forecaster(batch.until(split.origins[0] - first), CONFIG)
+    seen = trajectories(data, split, model, items_ND)
+    spec = fit_forecaster(seen.before(split.origins[0]), CONFIG)
     model = replace(model, forecasters={Granularity.WEEK: spec})
-    return forecast_report(
-        data, split, model, items_ND, horizons=4, rng=np.random.default_rng(0)
-    )  # fmt: skip
+    return forecast_report(split, model, seen, horizons=4, rng=np.random.default_rng(0))
 
 
 def test_every_forecaster_is_measured_at_every_horizon(skill):
@@ -72,8 +70,7 @@ def test_a_model_without_a_forecaster_has_no_figures(evaluated):
     data = dataset_from_frame(planted_events(users=6, weeks=12), Granularity.WEEK, PoolingConfig())
     model = replace(evaluated[0].model, forecasters={})
     items_ND = np.zeros((data.item_count, model.tower.width), np.float32)
-    found = forecast_report(
-        data, make_split(data, 2, (1,)), model, items_ND,
-        horizons=1, rng=np.random.default_rng(0),
-    )  # fmt: skip
+    split = make_split(data, 2, (1,))
+    seen = trajectories(data, split, model, items_ND)
+    found = forecast_report(split, model, seen, horizons=1, rng=np.random.default_rng(0))
     assert (found.by_horizon, found.aggregate) == ({}, {})

@@ -10,6 +10,7 @@ from services.core.schema import Granularity
 from services.core.trajectories import TrajectoryBatch
 from services.evaluation.protocol import make_split
 from services.evaluation.staleness import rolled_forward, staleness_report
+from services.evaluation.trajectories import trajectories
 from tests.planted import WordEncoder, planted_events
 
 WEEK = 7 * DAY_S
@@ -96,8 +97,10 @@ def found(evaluated):
     events = planted_events(users=40, weeks=20, items_per_topic=80)
     data = dataset_from_frame(events, Granularity.WEEK, PoolingConfig())
     items_ND = result.model.tower.item_vectors(WordEncoder().encode(data.texts), data.item_ids)
+    split = make_split(data, 4, (1, 2))
+    seen = trajectories(data, split, result.model, items_ND)
     return staleness_report(
-        data, make_split(data, 4, (1, 2)), result.model, items_ND,
+        data, split, result.model, items_ND, seen,
         ahead=(1, 4, 9), user_limit=30, rng=np.random.default_rng(0),
     )  # fmt: skip
 

@@ -139,23 +139,3 @@ def _values(past: pl.DataFrame, data: Dataset) -> F64:
     enough = means.filter(pl.col("count") >= VALUE_EVENTS)
     value_of = dict(enough.select(ITEM_ID, "mean").iter_rows())
     return np.array([value_of.get(item_id, np.nan) for item_id in data.item_ids], np.float64)
-
-
-def tune_from_store(
-    settings: Settings,
-    config: TuneConfig,
-    *,
-    until: datetime,
-    out: Path,
-    backbone: str = "",
-    granularity: Granularity = Granularity.WEEK,
-    on_progress: Progress = lambda stage, done, total: None,
-) -> TuneResult:
-    """Open the store that the settings name, and run_tune on it. Arguments and errors as there."""
-    from services.store.layout import Layout
-    from services.store.tables import DeltaTables
-
-    return run_tune(
-        DeltaTables(Layout(settings.data_dir, settings.bucket_count)), settings, config,
-        until=until, out=out, backbone=backbone, granularity=granularity, on_progress=on_progress,
-    )  # fmt: skip
