@@ -46,6 +46,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt clients/python/pyproject.toml
 demo: $(VENV)/.ready  ## A year of real purchases, end to end; KEEP=1 leaves it up
 	$(BIN)/driftline demo --out build/demo $(if $(KEEP),--keep)
 
+# A thread a worker: threads of BLAS that wait for each other on busy cores made the suite six times as long.
+test test-slow: export OMP_NUM_THREADS := 1
 test: $(VENV)/.ready  ## The whole test suite but what takes minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
 
