@@ -67,13 +67,24 @@ def losses(report: dict[str, Any]) -> list[str]:
                     f"{part}, {horizon}: ours is not proven better than {', '.join(unproven)}"
                 )
     for horizon, table in report["forecast"].items():
-        ours = table["driftline"]["r2"]
-        said += [
-            f"forecast, {horizon}: {method} has R² {row['r2']:.4f}, ours {ours:.4f}"
-            for method, row in table.items()
-            if method != "driftline" and row["r2"] > ours
-        ]
+        said += _forecast_losses(horizon, table)
     return said
+
+
+def _forecast_losses(horizon: str, table: dict[str, dict[str, Any]]) -> list[str]:
+    """Return, in words, which forecasters do better than the served one."""
+    ours, said = table["driftline"], []
+    for method, row in table.items():
+        if method == "driftline":
+            continue
+        if row.get("samples") == ours.get("samples"):
+            if row["r2"] > ours["r2"]:
+                said.append(f"{method} has R² {row['r2']:.4f}, ours {ours['r2']:.4f}")
+        # Measured on other users: what it saves of EMA's error can be compared, R² cannot.
+        elif row["skill_over_ema"] > ours["skill_over_ema"]:
+            mine, theirs = ours["skill_over_ema"], row["skill_over_ema"]
+            said.append(f"{method} saves {theirs:.1%} of EMA's error on few users, ours {mine:.1%}")
+    return [f"forecast, {horizon}: {words}" for words in said]
 
 
 def _plots(report: dict[str, Any]) -> dict[str, str]:
