@@ -1,0 +1,346 @@
+"""A user's portrait: named interests with their weight, trend, standing and change, each with evidence.
+
+Nothing is said that a test did not tell from the user's own noise (core/noise.py), and each
+statement cites items and weeks that it rests on.
+
+Shape suffixes: T = topics of the space, K = topics that the user had, P = weeks, C = cells
+(core/activity.py), I = items of the activity.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core import noise
+from services.core.activity import Activity
+from services.core.profiles import HALF_LIFE_DAYS
+from services.core.topics import NO_TOPIC, Topics
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+# A weight leans on the population's as if it had been seen in this many events of the user.
+PRIOR_DRAWS = 15.0
+# A trend is one of the last weeks; both need so many of the user's active weeks and topic's events.
+TREND_WEEKS, TREND_ACTIVE_WEEKS, TREND_EVENTS = 26, 8, 6
+# Active weeks on either side of a change, and events of the topic.
+CHANGE_SIDE_WEEKS, CHANGE_EVENTS = 4, 8
+# Of the trends (and changes, and flings) said of a user, so many may be false.
+FALSE_RATE = 0.05
+# Core: seen in this part of the user's active blocks of 4 weeks, of which there are enough.
+BLOCK_WEEKS, CORE_BLOCKS, CORE_PART = 4, 4, 0.5
+# A fling: this part of the topic's active weeks lies within 4 weeks in a row.
+FLING_PART, FLING_ACTIVE_WEEKS = 0.8, 3
+# Items that a statement cites, at most.
+CITED_ITEMS = 5
+# The first hours of the parts of a day.
+_DAY_PART_HOURS = 6
+
+
+class Trend(StrEnum):
+    """Where a share is going. Empty: too few events to tell."""
+
+    UNKNOWN = ""
+    RISING = "rising"
+    STEADY = "steady"
+    FADING = "fading"
+
+
+class Standing(StrEnum):
+    """How lasting an interest is. Empty: neither."""
+
+    NEITHER = ""
+    CORE = "core"
+    FLING = "fling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Events that a statement rests on."""
+
+    # Most frequent first.
+    item_ids: tuple[str, ...]
+    # Ordinals of the first and the last week.
+    first_week: int
+    last_week: int
+    # Events of the topic in these weeks.
+    event_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The week from which on a topic's share is another."""
+
+    # Ordinal.
+    week: int
+    share_before: float
+    share_after: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicInterest:
+    """One topic in a user's life."""
+
+    topic_id: str
+    name: str
+    terms: tuple[str, ...]
+    categories: tuple[str, ...]
+    # Expected share of the user's events, and its 95% interval.
+    weight: float
+    weight_low: float
+    weight_high: float
+    evidence: Evidence
+    trend: Trend
+    trend_evidence: Evidence | None
+    standing: Standing
+    standing_evidence: Evidence | None
+    change: Change | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """When the user is active."""
+
+    active_weeks: int
+    # From the first to the last active week.
+    weeks: int
+    events_per_active_week: float
+    # Day with most activity, Monday 0, and first hour of the six with most, UTC; None where the
+    # days, or the hours, are even but for noise.
+    weekday: int | None
+    day_part_hour: int | None
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portrait:
+    """What is said of a user."""
+
+    # Heaviest first.
+    interests: tuple[TopicInterest, ...]
+    # None where there is no activity.
+    pattern: Pattern | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A user's activity by topic and week."""
+
+    activity: Activity
+    topic_C: I64
+    first_week: int
+    # Rows of Topics, ascending.
+    topic_K: I64
+    count_KP: F64
+    total_P: F64
+
+    def evidence(self, row: int, first: int, last: int) -> Evidence:
+        """Return what speaks for a topic (a row of K; -1: all) in some weeks (rows of P)."""
+        week_C = self.activity.week_C - self.first_week
+        of_C = self.topic_C == self.topic_K[row] if row >= 0 else self.topic_C != NO_TOPIC
+        of_C = of_C & (week_C >= first) & (week_C <= last)
+        items, counts = self.activity.item_C[of_C], self.activity.count_C[of_C]
+        count_I = np.bincount(items, weights=counts, minlength=len(self.activity.item_ids))
+        best = np.argsort(-count_I, kind="stable")[:CITED_ITEMS]
+        return Evidence(
+            item_ids=tuple(self.activity.item_ids[i] for i in best.tolist() if count_I[i] > 0),
+            first_week=self.first_week + first,
+            last_week=self.first_week + last,
+            event_count=int(counts.sum()),
+        )
+
+
+def paint_portrait(
+    activity: Activity, topic_of: Mapping[str, int], topics: Topics, prior_T: F64
+) -> Portrait:
+    """Return what the activity says.
+
+    Args:
+        activity: of the last year.
+        topic_of: row of `topics` by item; others count for nothing.
+        topics: of the space.
+        prior_T: the population's shares; sums to 1.
+    """
+    seen = _seen(activity, topic_of)
+    if seen is None:
+        return Portrait(interests=(), pattern=None)
+    weight_K, low_K, high_K = _weights(seen, prior_T)
+    trend_K, trend_from = _trends(seen)
+    changes = _changes(seen)
+    standings = _standings(seen)
+    last = len(seen.total_P) - 1
+    middle = (trend_from + last + 1) // 2
+    interests = []
+    for row in np.argsort(-weight_K, kind="stable").tolist():
+        topic, trend = int(seen.topic_K[row]), trend_K[row]
+        standing, standing_evidence = standings[row]
+        span = (trend_from, middle - 1) if trend is Trend.FADING else (middle, last)
+        if trend is Trend.STEADY:
+            span = (trend_from, last)
+        interests.append(
+            TopicInterest(
+                topic_id=topics.ids[topic],
+                name=topics.names[topic],
+                terms=topics.terms[topic],
+                categories=topics.categories[topic],
+                weight=float(weight_K[row]),
+                weight_low=float(low_K[row]),
+                weight_high=float(high_K[row]),
+                evidence=seen.evidence(row, 0, last),
+                trend=trend,
+                trend_evidence=seen.evidence(row, *span) if trend else None,
+                standing=standing,
+                standing_evidence=standing_evidence,
+                change=changes[row],
+            )
+        )
+    return Portrait(interests=tuple(interests), pattern=_pattern(seen))
+
+
+def topic_shares(activity: Activity, topic_of: Mapping[str, int], prior_T: F64) -> F64:
+    """Return the expected share of every topic, those never had included; sums to 1."""
+    seen = _seen(activity, topic_of)
+    if seen is None:
+        return prior_T
+    share_T, sample = np.zeros(len(prior_T)), _decayed(seen)
+    share_T[seen.topic_K], draws, _ = sample
+    return (draws * share_T + PRIOR_DRAWS * prior_T) / (draws + PRIOR_DRAWS)
+
+
+def _seen(activity: Activity, topic_of: Mapping[str, int]) -> _Seen | None:
+    topic_I = np.array([topic_of.get(item, NO_TOPIC) for item in activity.item_ids], np.int64)
+    topic_C = topic_I[activity.item_C] if len(activity.item_C) else np.zeros(0, np.int64)
+    known_C = topic_C != NO_TOPIC
+    if not known_C.any():
+        return None
+    week_C = activity.week_C[known_C]
+    first = int(week_C.min())
+    topic_K, row_C = np.unique(topic_C[known_C], return_inverse=True)
+    count_KP = np.zeros((len(topic_K), int(week_C.max()) - first + 1))
+    np.add.at(count_KP, (row_C, week_C - first), activity.count_C[known_C])
+    return _Seen(
+        activity=activity,
+        topic_C=topic_C,
+        first_week=first,
+        topic_K=topic_K,
+        count_KP=count_KP,
+        total_P=count_KP.sum(0),
+    )
+
+
+def _decayed(seen: _Seen) -> tuple[F64, float, F64]:
+    """Return decayed shares, and the draws they are worth: together, and of each topic."""
+    age_P = np.arange(len(seen.total_P))[::-1]
+    weight_P = np.exp2(-age_P * 7 / HALF_LIFE_DAYS)
+    share_K = (seen.count_KP * weight_P).sum(1) / (seen.total_P * weight_P).sum()
+    draws, draws_K = noise.independent_draws(seen.count_KP, seen.total_P, weight_P)
+    return share_K, draws, draws_K
+
+
+def _weights(seen: _Seen, prior_T: F64) -> tuple[F64, F64, F64]:
+    """Return weights with their intervals."""
+    share_K, draws, draws_K = _decayed(seen)
+    weight_K = (draws * share_K + PRIOR_DRAWS * prior_T[seen.topic_K]) / (draws + PRIOR_DRAWS)
+    least_K = np.minimum(draws_K, draws) + PRIOR_DRAWS
+    bounds = [
+        noise.share_interval(weight, sample)
+        for weight, sample in zip(weight_K.tolist(), least_K.tolist(), strict=True)
+    ]
+    return weight_K, np.array([low for low, _ in bounds]), np.array([high for _, high in bounds])
+
+
+def _trends(seen: _Seen) -> tuple[list[Trend], int]:
+    """Return each topic's trend, and the first week it is about, a row of P."""
+    start = max(len(seen.total_P) - TREND_WEEKS, 0)
+    count_KP, total_P = seen.count_KP[:, start:], seen.total_P[start:]
+    trends = [Trend.UNKNOWN] * len(count_KP)
+    if int((total_P > 0).sum()) < TREND_ACTIVE_WEEKS:
+        return trends, start
+    rows = np.flatnonzero(count_KP.sum(1) >= TREND_EVENTS)
+    tests = noise.trend_tests(count_KP[rows], total_P)
+    stands = noise.discoveries(tests.p_value_T, FALSE_RATE)
+    for row, z, real in zip(rows.tolist(), tests.z_T.tolist(), stands.tolist(), strict=True):
+        moving = Trend.RISING if z > 0 else Trend.FADING
+        trends[row] = moving if real else Trend.STEADY
+    return trends, start
+
+
+def _changes(seen: _Seen) -> list[Change | None]:
+    changes: list[Change | None] = [None] * len(seen.count_KP)
+    rows = np.flatnonzero(seen.count_KP.sum(1) >= CHANGE_EVENTS)
+    tests = noise.change_tests(seen.count_KP[rows], seen.total_P, CHANGE_SIDE_WEEKS)
+    stands = noise.discoveries(tests.p_value_T, FALSE_RATE)
+    for at in np.flatnonzero(stands).tolist():
+        row, split = int(rows[at]), int(tests.split_T[at])
+        before, after = (
+            float(seen.count_KP[row, side].sum() / max(seen.total_P[side].sum(), 1.0))
+            for side in (slice(0, split), slice(split, None))
+        )
+        last = len(seen.total_P) - 1
+        span = (split, last) if after > before else (0, split - 1)
+        changes[row] = Change(
+            week=seen.first_week + split,
+            share_before=before,
+            share_after=after,
+            evidence=seen.evidence(row, *span),
+        )
+    return changes
+
+
+def _standings(seen: _Seen) -> list[tuple[Standing, Evidence | None]]:
+    """Return core, fling or neither, with what speaks for it."""
+    found: list[tuple[Standing, Evidence | None]] = []
+    windows = [_narrowest(seen, row) for row in range(len(seen.count_KP))]
+    p_value_K = np.array([p_value for p_value, _, _ in windows])
+    flings = noise.discoveries(p_value_K, FALSE_RATE)
+    last = len(seen.total_P) - 1
+    # Blocks end with the newest week.
+    block_P = np.arange(last + 1)[::-1] // BLOCK_WEEKS
+    active = np.unique(block_P[seen.total_P > 0])
+    for row, (_, first, end) in enumerate(windows):
+        held = np.unique(block_P[seen.count_KP[row] > 0])
+        if len(active) >= CORE_BLOCKS and len(held) >= CORE_PART * len(active):
+            found.append((Standing.CORE, seen.evidence(row, 0, last)))
+        elif flings[row]:
+            found.append((Standing.FLING, seen.evidence(row, first, end)))
+        else:
+            found.append((Standing.NEITHER, None))
+    return found
+
+
+def _narrowest(seen: _Seen, row: int) -> tuple[float, int, int]:
+    """Return the chance of as narrow a stay by luck, and the four weeks (rows of P) it is in."""
+    weeks = np.flatnonzero(seen.count_KP[row] > 0)
+    periods = int((seen.total_P > 0).sum())
+    if len(weeks) < FLING_ACTIVE_WEEKS or periods <= 2 * BLOCK_WEEKS:
+        return 1.0, 0, 0
+    inside = np.searchsorted(weeks, weeks + BLOCK_WEEKS) - np.arange(len(weeks))
+    best = int(np.argmax(inside))
+    first = int(weeks[best])
+    end = min(first + BLOCK_WEEKS - 1, len(seen.total_P) - 1)
+    if inside[best] < max(FLING_PART * len(weeks), FLING_ACTIVE_WEEKS):
+        return 1.0, first, end
+    window = int((seen.total_P[first : end + 1] > 0).sum())
+    chance = noise.concentration_p_value(int(inside[best]), len(weeks), window, periods)
+    return min(1.0, chance * periods), first, end
+
+
+def _pattern(seen: _Seen) -> Pattern:
+    days_D = np.array(seen.activity.weekday_days, np.int64)
+    hours_H = np.array(seen.activity.hour_hours, np.int64)
+    parts_H = hours_H.reshape(-1, _DAY_PART_HOURS).sum(1)
+    has_day = noise.evenness_p_value(days_D) <= FALSE_RATE
+    has_part = noise.evenness_p_value(parts_H) <= FALSE_RATE
+    active = int((seen.total_P > 0).sum())
+    return Pattern(
+        active_weeks=active,
+        weeks=len(seen.total_P),
+        events_per_active_week=float(seen.total_P.sum()) / active,
+        weekday=int(np.argmax(days_D)) if has_day else None,
+        day_part_hour=int(np.argmax(parts_H)) * _DAY_PART_HOURS if has_part else None,
+        evidence=seen.evidence(-1, 0, len(seen.total_P) - 1),
+    )
