@@ -59,12 +59,34 @@ class Topics:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicMap:
+    """The topics of a catalogue: which item belongs where, and how large each is."""
+
+    topics: Topics
+    # Rows of `topics`, in catalogue order.
+    topic_N: I64
+    # The population's share of each topic; sums to 1.
+    prior_T: NDArray[np.float64]
+
+
+def map_topics(topics: Topics, items_ND: F32, share_N: F32) -> TopicMap:
+    """Assign a catalogue's items; `share_N` is their popularity, all zero where nobody had any."""
+    topic_N = assign_topics(items_ND, topics.centroids_TD)
+    known_N = topic_N != NO_TOPIC
+    size_T = np.bincount(topic_N[known_N], share_N[known_N], minlength=len(topics))
+    if size_T.sum() <= 0:
+        size_T = np.bincount(topic_N[known_N], minlength=len(topics)).astype(np.float64)
+    return TopicMap(topics=topics, topic_N=topic_N, prior_T=size_T / max(size_T.sum(), 1e-12))
+
+
 def refresh_topics(
     former: Topics | None,
     items_ND: F32,
     titles: Sequence[str],
     categories: Sequence[Sequence[str]],
     *,
+    is_old_N: NDArray[np.bool_] | None = None,
     is_full: bool = False,
     seed: int = 0,
 ) -> Topics | None:
@@ -75,6 +97,8 @@ def refresh_topics(
         items_ND: unit-norm vectors of the catalogue.
         titles: of the items.
         categories: of the items, broadest first.
+        is_old_N: items that were there when the former topics were in force; None means all. An id is
+            handed on by these alone.
         is_full: learn them anew whatever changed.
         seed: of the sample and of the start.
 
@@ -92,7 +116,8 @@ def refresh_topics(
     start_SD = former.centroids_TD if former is not None else None
     centroids_TD = _cluster(np.asarray(items_ND), wanted, start_SD, seed)
     topic_N = assign_topics(items_ND, centroids_TD)
-    ids = _ids(former, items_ND, topic_N, len(centroids_TD))
+    is_old_N = np.ones(count, bool) if is_old_N is None else is_old_N
+    ids = _ids(former, items_ND, topic_N, is_old_N, len(centroids_TD))
     terms = _telling([_words(title) for title in titles], topic_N, len(centroids_TD))
     labels = _telling([set(names) for names in categories], topic_N, len(centroids_TD))
     return Topics(
@@ -133,12 +158,10 @@ def _cluster(items_ND: F32, wanted: int, start_SD: F32 | None, seed: int) -> F32
     return centroids_TD[np.unique(topic_N)]
 
 
-def _start(
-    pool_ND: F32, wanted: int, start_SD: F32 | None, rng: np.random.Generator
-) -> F32:
+def _start(pool_ND: F32, wanted: int, start_SD: F32 | None, rng: np.random.Generator) -> F32:
     """Return the former centroids, and items drawn by their distance from all before (k-means++)."""
     if start_SD is not None:
-        chosen = [row for row in start_SD[:wanted]]
+        chosen = list(start_SD[:wanted])
     else:
         chosen = [pool_ND[rng.integers(len(pool_ND))]] if len(pool_ND) else []
     if not chosen:
@@ -164,13 +187,19 @@ def _means(pool_ND: F32, topic_N: I64, before_TD: F32) -> F32:
     return mean_TD.astype(np.float32)
 
 
-def _ids(former: Topics | None, items_ND: F32, topic_N: I64, count: int) -> tuple[str, ...]:
+def _ids(
+    former: Topics | None,
+    items_ND: F32,
+    topic_N: I64,
+    is_old_N: NDArray[np.bool_],
+    count: int,
+) -> tuple[str, ...]:
     """Return the former id where most items stayed together, best match first; else a new one."""
     ids = [""] * count
     if former is not None:
         before_N = assign_topics(items_ND, former.centroids_TD)
         both_TS = np.zeros((count, len(former)), np.int64)
-        kept_N = (topic_N != NO_TOPIC) & (before_N != NO_TOPIC)
+        kept_N = is_old_N & (topic_N != NO_TOPIC) & (before_N != NO_TOPIC)
         np.add.at(both_TS, (topic_N[kept_N], before_N[kept_N]), 1)
         joint_TS = both_TS.sum(1)[:, None] + both_TS.sum(0)[None] - both_TS
         same_TS = both_TS / np.maximum(joint_TS, 1)
@@ -226,9 +255,7 @@ def _telling(
     return tuple(found)
 
 
-def _names(
-    terms: Sequence[Sequence[str]], categories: Sequence[Sequence[str]]
-) -> tuple[str, ...]:
+def _names(terms: Sequence[Sequence[str]], categories: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return a name each, like "dairy: yogurt, milk"; more terms where two would be alike."""
     names: list[str] = []
     for words, labels in zip(terms, categories, strict=True):

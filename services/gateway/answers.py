@@ -1,10 +1,11 @@
 """What is asked of the gateway and what it answers, in core types: between `translate` and stores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.core.periods import Period
+from services.core.portrait import Portrait
 from services.core.recommend import Filters, RankedItems, SimilarItems
 from services.core.records import Forecast, InterestVector, ModelInfo, Profile
 from services.core.schema import Granularity
@@ -156,6 +157,11 @@ class ProfileQuery:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileAnswer:
     profile: Profile
+    portrait: Portrait
+    # The portrait in words.
+    summary: str
+    # Titles of the items that are cited, by id.
+    titles: Mapping[str, str]
     # Interests to return at most.
     limit: int
     basis: Basis

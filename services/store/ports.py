@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from services.core.activity import Activity
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import Granularity
+from services.core.topics import Topics
 from services.core.tower import BackboneSpec
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
@@ -56,6 +58,10 @@ class InterestReader(Protocol):
 
     async def profile(self, tenant: str, space_id: str, user_id: str) -> Profile | None:
         """Return the portrait."""
+        ...
+
+    async def activity(self, tenant: str, space_id: str, user_id: str) -> Activity | None:
+        """Return what the user did in the last year; None too where it was never published."""
         ...
 
 
@@ -290,6 +296,9 @@ class Catalogue:
     # Unit norm; memory-mapped.
     items_ND: F32
     stats: ItemStats
+    # What the items are about; None where too few items, or an older version, published it. A
+    # segment brings none: its items belong to the generation's topics.
+    topics: Topics | None = None
 
 
 class CatalogueStore(Protocol):

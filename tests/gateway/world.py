@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
+from services.core.activity import Activity
 from services.core.errors import NotReady
 from services.core.periods import Period, period_from_name
 from services.core.ranker import Ranker, neutral_ranker
@@ -245,6 +246,9 @@ class World:
 
     def put_profile(self, user_id: str, made: Profile) -> None:
         self.features.put_profile(user_id, made, space_id=SPACE, computed_time=NOW)
+
+    def put_activity(self, user_id: str, made: Activity) -> None:
+        self.features.put_activity(user_id, made, space_id=SPACE, computed_time=NOW)
 
     def events(self) -> Any:
         """Return what came into the inbox."""

@@ -228,6 +228,7 @@ class FakeServer:
         reply = profile_service_pb2.GetProfileResponse(basis=self._basis())
         reply.MergeFrom(stored)
         del reply.interests[request.page_size or 10 :]
+        del reply.topics[request.page_size or 10 :]
         return reply
 
     def _EraseUser(self, request: Any) -> Message:

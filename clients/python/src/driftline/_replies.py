@@ -29,6 +29,15 @@ _GRANULARITY = {
     vector_pb2.GRANULARITY_DAY: t.Granularity.DAY,
     vector_pb2.GRANULARITY_MONTH: t.Granularity.MONTH,
 }
+_TREND = {
+    profile_service_pb2.TOPIC_TREND_RISING: t.TopicTrend.RISING,
+    profile_service_pb2.TOPIC_TREND_STEADY: t.TopicTrend.STEADY,
+    profile_service_pb2.TOPIC_TREND_FADING: t.TopicTrend.FADING,
+}
+_STANDING = {
+    profile_service_pb2.TOPIC_STANDING_CORE: t.TopicStanding.CORE,
+    profile_service_pb2.TOPIC_STANDING_FLING: t.TopicStanding.FLING,
+}
 _STAGE = {
     model_service_pb2.MODEL_STAGE_CANDIDATE: t.ModelStage.CANDIDATE,
     model_service_pb2.MODEL_STAGE_LIVE: t.ModelStage.LIVE,
@@ -135,6 +144,58 @@ def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Pr
         session_count=reply.session_count,
         is_suspected_bot=reply.is_suspected_bot,
         basis=basis_from_pb(reply.basis),
+        topics=tuple(_topic(one) for one in reply.topics),
+        pattern=_pattern(reply.pattern) if reply.HasField("pattern") else None,
+        summary=reply.summary,
+    )
+
+
+def _topic(one: profile_service_pb2.TopicInterest) -> t.TopicInterest:
+    return t.TopicInterest(
+        topic_id=one.topic_id,
+        name=one.name,
+        terms=tuple(one.terms),
+        categories=tuple(one.categories),
+        weight=one.weight,
+        weight_low=one.weight_low,
+        weight_high=one.weight_high,
+        evidence=_evidence(one.evidence),
+        trend=_TREND.get(one.trend, t.TopicTrend.UNKNOWN),
+        trend_evidence=_evidence(one.trend_evidence) if one.HasField("trend_evidence") else None,
+        standing=_STANDING.get(one.standing, t.TopicStanding.NEITHER),
+        standing_evidence=(
+            _evidence(one.standing_evidence) if one.HasField("standing_evidence") else None
+        ),
+        change=_change(one.change) if one.HasField("change") else None,
+    )
+
+
+def _evidence(one: profile_service_pb2.Evidence) -> t.Evidence:
+    return t.Evidence(
+        items=tuple(t.CitedItem(item_id=item.item_id, title=item.title) for item in one.items),
+        first_week=one.first_week,
+        last_week=one.last_week,
+        event_count=one.event_count,
+    )
+
+
+def _change(one: profile_service_pb2.ChangePoint) -> t.ChangePoint:
+    return t.ChangePoint(
+        week=one.week,
+        share_before=one.share_before,
+        share_after=one.share_after,
+        evidence=_evidence(one.evidence),
+    )
+
+
+def _pattern(one: profile_service_pb2.ActivityPattern) -> t.ActivityPattern:
+    return t.ActivityPattern(
+        active_week_count=one.active_week_count,
+        week_count=one.week_count,
+        events_per_active_week=one.events_per_active_week,
+        busiest_iso_weekday=one.busiest_iso_weekday or None,
+        busiest_hour=one.busiest_hour if one.HasField("busiest_hour") else None,
+        evidence=_evidence(one.evidence),
     )
 
 

@@ -306,6 +306,94 @@ class NamedInterest:
     recent_share: float
 
 
+class TopicTrend(_Name):
+    """Where the share of a topic went in the last 26 weeks."""
+
+    UNKNOWN = "unknown"  # too few events to tell
+    RISING = "rising"  # more than the user's own noise explains
+    STEADY = "steady"  # no trend that could be told from noise
+    FADING = "fading"  # more than the user's own noise explains
+
+
+class TopicStanding(_Name):
+    """How lasting an interest is."""
+
+    NEITHER = "neither"
+    CORE = "core"  # long-term: in at least half of the active blocks of four weeks
+    FLING = "fling"  # short-term: nearly all of it within four weeks
+
+
+@dataclass(frozen=True, kw_only=True)
+class CitedItem:
+    """An item that a statement cites."""
+
+    item_id: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Events that a statement rests on."""
+
+    # Most frequent first, at most 5.
+    items: tuple[CitedItem, ...]
+    # ISO names, like 2026-W40.
+    first_week: str
+    last_week: str
+    # Events in these weeks, of the topic where the statement is of one.
+    event_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangePoint:
+    """The week from which on a topic's share is another."""
+
+    # ISO name.
+    week: str
+    share_before: float
+    share_after: float
+    # Of the side on which the share is higher.
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicInterest:
+    """One topic in a user's year."""
+
+    # Lasts across refreshes of the space; the name may change.
+    topic_id: str
+    name: str
+    # Strongest first.
+    terms: tuple[str, ...]
+    categories: tuple[str, ...]
+    # Expected share of the user's events, in [0, 1], and its 95% interval.
+    weight: float
+    weight_low: float
+    weight_high: float
+    evidence: Evidence
+    trend: TopicTrend
+    trend_evidence: Evidence | None
+    standing: TopicStanding
+    standing_evidence: Evidence | None
+    # None where no change was told from noise.
+    change: ChangePoint | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivityPattern:
+    """When a user is active, in the year up to the newest event."""
+
+    active_week_count: int
+    # From the first to the last of those.
+    week_count: int
+    events_per_active_week: float
+    # 1 is Monday, UTC; None where the days are even but for noise.
+    busiest_iso_weekday: int | None
+    # First of the six busiest hours: 0, 6, 12 or 18, UTC; None where they are even but for noise.
+    busiest_hour: int | None
+    evidence: Evidence
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A user's portrait."""
@@ -322,6 +410,12 @@ class Profile:
     # Runs of events without a pause of more than 30 minutes.
     session_count: int
     basis: Basis
+    # Heaviest first; empty where no topics were published yet.
+    topics: tuple[TopicInterest, ...] = ()
+    # None where `topics` is empty.
+    pattern: ActivityPattern | None = None
+    # All of it as a paragraph of plain English.
+    summary: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
