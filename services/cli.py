@@ -323,6 +323,55 @@ def evaluate(
     console.print(f"report: {out / 'report.html'}")
 
 
+@app.command("evaluate-portraits")
+def evaluate_portraits(
+    events: Annotated[
+        Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,text.")
+    ] = None,
+    complete_journey: Annotated[
+        bool, typer.Option(help="Use the demo's data instead of a file.")
+    ] = False,
+    weeks: Annotated[
+        int, typer.Option(min=4, help="Stretch to halve; its end is the data's.")
+    ] = 52,
+    until: Annotated[str, typer.Option(help="Use events before this date (YYYY-MM-DD).")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of topics and intervals.")] = 0,
+    out: Out = Path("build/eval"),
+) -> None:
+    """Judge portraits: how well half a year of a user predicts the topics of the next half."""
+    from services.evaluation.portraits import run_portraits
+    from services.store.backbone import load_backbone
+
+    if (events is None) != complete_journey:
+        raise typer.BadParameter("name a file of events, or --complete-journey")
+    source: Any = events
+    if complete_journey:
+        from services.pipeline.complete_journey import complete_journey_events
+
+        source = complete_journey_events()
+    with StageBars(console) as bars:
+        report = run_portraits(
+            source,
+            encoder=load_backbone(load_settings().backbone),
+            out=out,
+            weeks=weeks,
+            until=parse_date(until),
+            seed=seed,
+            on_progress=bars.report,
+        )
+    for kind, made in report["portraits"].items():
+        title = f"shares of {made['labels']} {kind}, {made['users']} users"
+        table = Table("method", "rank correlation", "error", title=title, box=SIMPLE)
+        for name, figures in made["methods"].items():
+            said = (
+                "{:.3f} [{:.3f}, {:.3f}]".format(figures[f], *figures[f"{f}_ci"])
+                for f in ("rank_correlation", "error")
+            )
+            table.add_row(name, *said)
+        console.print(table)
+    console.print(f"report: {out / 'portraits.json'}")
+
+
 def parse_horizons(said: str) -> tuple[int, ...]:
     """Return "1,4" as numbers.
 
