@@ -94,12 +94,15 @@ class TopicInterest:
     weight: float
     weight_low: float
     weight_high: float
-    evidence: Evidence
+    # None where the user asked for the topic and never had it.
+    evidence: Evidence | None
     trend: Trend
     trend_evidence: Evidence | None
     standing: Standing
     standing_evidence: Evidence | None
     change: Change | None
+    # The user asked for more of it (core/corrections.py).
+    is_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

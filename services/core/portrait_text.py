@@ -25,7 +25,7 @@ def describe(portrait: Portrait, titles: Mapping[str, str]) -> str:
         return ""
     first = portrait.interests[:_NAMED]
     parts = [_weight(one, titles) for one in first]
-    sentences = [f"Mostly {_joined(parts)} ({_weeks(first[0].evidence)})."]
+    sentences = [f"Mostly {_joined(parts)} ({_weeks(portrait.pattern.evidence)})."]
     for one in portrait.interests:
         sentences += _statements(one, titles)
     pattern = portrait.pattern
@@ -43,7 +43,8 @@ def describe(portrait: Portrait, titles: Mapping[str, str]) -> str:
 def _weight(one: TopicInterest, titles: Mapping[str, str]) -> str:
     low, high = round(100 * one.weight_low), round(100 * one.weight_high)
     said = f"{one.name} ({round(100 * one.weight)}%, {low} to {high}%"
-    return f"{said}; {_cited(one.evidence, titles)})"
+    rests_on = _cited(one.evidence, titles) if one.evidence else "as asked for"
+    return f"{said}; {rests_on})"
 
 
 def _statements(one: TopicInterest, titles: Mapping[str, str]) -> list[str]:

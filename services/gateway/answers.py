@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.core.corrections import Correction, Wish
 from services.core.periods import Period
 from services.core.portrait import Portrait
 from services.core.recommend import Filters, RankedItems, SimilarItems
@@ -162,9 +163,32 @@ class ProfileAnswer:
     summary: str
     # Titles of the items that are cited, by id.
     titles: Mapping[str, str]
+    corrections: "tuple[NamedCorrection, ...]"
     # Interests to return at most.
     limit: int
     basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCorrection:
+    correction: Correction
+    # What the topic is called; empty where it is no more.
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectQuery:
+    user_id: str
+    topic_id: str
+    # None takes back what was said.
+    wish: Wish | None
+    made_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectAnswer:
+    # All that are in force, by topic.
+    corrections: tuple[NamedCorrection, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from services.gateway.answers import Now
 from services.gateway.erasure import Eraser
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
+from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
 from services.gateway.translate import events as event_messages
 from services.gateway.translate import interests as interest_messages
@@ -112,15 +113,22 @@ class RecommendationHandler(recommendations_grpc.RecommendationServiceServicer):
 class ProfileHandler(profiles_grpc.ProfileServiceServicer):
     """ProfileService."""
 
-    def __init__(self, reads: Interests, now: Now) -> None:
-        self._reads, self._now = reads, now
+    def __init__(self, portraits: Portraits, now: Now) -> None:
+        self._portraits, self._now = portraits, now
 
     async def GetProfile(
         self, request: profiles.GetProfileRequest, context: Any
     ) -> profiles.GetProfileResponse:
         query = profile_messages.profile_query_from_pb(request, self._now())
-        answer = await self._reads.profile(query)
+        answer = await self._portraits.profile(query)
         return profile_messages.profile_to_pb(answer)
+
+    async def CorrectProfile(
+        self, request: profiles.CorrectProfileRequest, context: Any
+    ) -> profiles.CorrectProfileResponse:
+        query = profile_messages.correct_query_from_pb(request, self._now())
+        answer = await self._portraits.correct(query)
+        return profile_messages.corrected_to_pb(answer)
 
 
 class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):

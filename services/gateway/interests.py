@@ -1,15 +1,11 @@
-"""Reads of vectors, trajectories, forecasts and portraits: which store answers, and how fresh."""
+"""Reads of vectors, trajectories and forecasts: which store answers, and how fresh."""
 
-from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 from services.core.errors import Unimplemented, UserNotFound
 from services.core.periods import Period, period_at
-from services.core.portrait import NO_PORTRAIT, Portrait, cited_items, paint_portrait
-from services.core.portrait_text import describe
 from services.core.records import InterestVector
-from services.core.schema import HISTORY_PERIODS, Granularity
+from services.core.schema import HISTORY_PERIODS
 from services.gateway.answers import (
     AsOf,
     Basis,
@@ -19,8 +15,6 @@ from services.gateway.answers import (
     ForecastQuery,
     InterestAnswer,
     InterestQuery,
-    ProfileAnswer,
-    ProfileQuery,
     TrajectoryAnswer,
     TrajectoryQuery,
 )
@@ -134,58 +128,6 @@ class Interests:
                 input_time=forecast.made_at.end,
             ),
         )
-
-    async def profile(self, query: ProfileQuery) -> ProfileAnswer:
-        """Return the portrait.
-
-        Raises:
-            UserNotFound: nothing is known. Unimplemented: a past instant was asked for.
-        """
-        if not query.as_of.is_now:
-            raise Unimplemented("a portrait as of a past instant")
-        self._state.refuse_erased(query.user_id, "portrait")
-        model = self._state.served().model
-        found = await self._reader.profile(self._state.tenant, model.space_id, query.user_id)
-        if found is None:
-            raise UserNotFound(query.user_id, "portrait")
-        portrait = await self._portrait(model.space_id, query.user_id)
-        newest = found.last_event_time
-        basis = Basis(
-            as_of=query.as_of,
-            is_stale=self._is_stale(period_at(Granularity.WEEK, newest), query.as_of.event_time),
-            input_time=newest,
-        )
-        portrait = replace(portrait, interests=portrait.interests[: query.limit])
-        titles = self._titles(cited_items(portrait))
-        return ProfileAnswer(
-            profile=found,
-            portrait=portrait,
-            summary=describe(portrait, titles),
-            titles=titles,
-            limit=query.limit,
-            basis=basis,
-        )
-
-    async def _portrait(self, space_id: str, user_id: str) -> Portrait:
-        """Return what the user's activity says; nothing where no topics were published yet."""
-        stock = self._state.served().stock
-        activity = await self._reader.activity(self._state.tenant, space_id, user_id)
-        if stock is None or stock.topic_map is None or activity is None:
-            return NO_PORTRAIT
-        topic_map, row_of = stock.topic_map, stock.shelf.row_of
-        topic_of = {
-            item_id: int(topic_map.topic_N[row_of[item_id]])
-            for item_id in activity.item_ids
-            if item_id in row_of
-        }
-        return paint_portrait(activity, topic_of, topic_map.topics, topic_map.prior_T)
-
-    def _titles(self, item_ids: Iterable[str]) -> dict[str, str]:
-        stock = self._state.served().stock
-        if stock is None:
-            return {}
-        titles, row_of = stock.catalogue.titles, stock.shelf.row_of
-        return {item_id: titles[row_of[item_id]] for item_id in item_ids if item_id in row_of}
 
     async def _of_period(
         self, space_id: str, query: InterestQuery, period: Period

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.activity import Activity
+from services.core.corrections import Correction
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import Granularity
@@ -322,6 +323,30 @@ class CatalogueStore(Protocol):
 
     def current_token(self, tenant: str, space_id: str) -> str:
         """Return a cheap token that changes whenever `current` would; empty where nothing was published."""
+        ...
+
+
+class Overlays(Protocol):
+    """What users say of their portraits. Refreshes leave it alone.
+
+    A correction that was put is in the next read of every process. Every method raises
+    DependencyUnavailable where the store does not answer.
+    """
+
+    async def put(self, tenant: str, user_id: str, correction: Correction) -> None:
+        """Keep a correction in place of the one before of its topic."""
+        ...
+
+    async def remove(self, tenant: str, user_id: str, topic_id: str) -> None:
+        """Forget what was said of a topic; nothing said is no error."""
+        ...
+
+    async def read(self, tenant: str, user_id: str) -> tuple[Correction, ...]:
+        """Return a user's corrections, by ascending topic_id."""
+        ...
+
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+        """Forget everything that users said."""
         ...
 
 

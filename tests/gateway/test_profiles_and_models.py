@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from driftline.v1 import model_service_pb2 as mo
+from driftline.v1 import privacy_service_pb2 as pv
 from driftline.v1 import profile_service_pb2 as pf
 from driftline.v1 import vector_pb2
 
@@ -140,6 +141,73 @@ async def test_without_topics_or_activity_the_portrait_is_of_categories_alone(wo
         reply = await service.GetProfile(pf.GetProfileRequest(user_id=user))
         assert [named.label for named in reply.interests] == ["food", "home", "drinks"]
         assert (list(reply.topics), reply.HasField("pattern"), reply.summary) == ([], False, "")
+
+
+async def correct(world, topic_id="t2", wish=pf.TOPIC_WISH_NOT_INTERESTED, user_id="u"):
+    request = pf.CorrectProfileRequest(user_id=user_id, topic_id=topic_id, wish=wish)
+    return await world.profile_service.CorrectProfile(request)
+
+
+async def topics(world):
+    reply = await world.profile_service.GetProfile(pf.GetProfileRequest(user_id="u"))
+    return [one.topic_id for one in reply.topics], reply
+
+
+async def test_a_correction_is_in_the_very_next_portrait_and_can_be_taken_back(portrayed):
+    said = await correct(portrayed)
+    assert [(one.topic_id, one.name, one.wish) for one in said.corrections] == [
+        ("t2", "home: soap", pf.TOPIC_WISH_NOT_INTERESTED)
+    ]
+    ids, reply = await topics(portrayed)
+    assert ids == ["t1"]
+    assert list(reply.corrections) == list(said.corrections)
+    assert "soap" not in reply.summary
+    said = await correct(portrayed, "t1", pf.TOPIC_WISH_MORE)
+    assert [one.topic_id for one in said.corrections] == ["t1", "t2"]
+    ids, reply = await topics(portrayed)
+    assert reply.topics[0].wish == pf.TOPIC_WISH_MORE
+    await correct(portrayed, "t1", pf.TOPIC_WISH_NONE)
+    assert list((await correct(portrayed, "t2", pf.TOPIC_WISH_NONE)).corrections) == []
+    assert (await topics(portrayed))[0] == ["t2", "t1"]
+
+
+async def test_a_correction_is_kept_through_a_refresh_and_rests_while_its_topic_is_no_more(
+    portrayed,
+):
+    await correct(portrayed)
+    portrayed.put_activity("u", replace(year(), weekday_days=(1,) * 7))
+    renamed = replace(TOPICS, names=("food", "soap and water"))
+    made = replace(catalogue("g3"), topics=renamed)
+    portrayed.catalogues.publish(DEFAULT_TENANT, made)
+    await portrayed.state.poll()
+    ids, reply = await topics(portrayed)
+    assert ids == ["t1"]
+    assert reply.corrections[0].name == "soap and water"
+    gone = replace(TOPICS, ids=("t1", "t9"))
+    portrayed.catalogues.publish(DEFAULT_TENANT, replace(catalogue("g4"), topics=gone))
+    await portrayed.state.poll()
+    ids, reply = await topics(portrayed)
+    assert ids == ["t9", "t1"]
+    assert [(one.topic_id, one.name) for one in reply.corrections] == [("t2", "")]
+    assert list((await correct(portrayed, "t2", pf.TOPIC_WISH_NONE)).corrections) == []
+
+
+async def test_bad_corrections_are_refused_by_name(portrayed):
+    failed = await refusal(correct(portrayed, "t9"))
+    assert (failed.code, failed.metadata["field"]) == ("INVALID_ARGUMENT", "topic_id")
+    failed = await refusal(correct(portrayed, "t1", pf.TOPIC_WISH_UNSPECIFIED))
+    assert (failed.code, failed.metadata["field"]) == ("INVALID_ARGUMENT", "wish")
+    failed = await refusal(correct(portrayed, "t1", 77))
+    assert (failed.code, failed.metadata["field"]) == ("INVALID_ARGUMENT", "wish")
+    failed = await refusal(correct(portrayed, user_id="stranger"))
+    assert (failed.code, failed.reason) == ("NOT_FOUND", "USER_NOT_FOUND")
+
+
+async def test_an_erased_user_can_correct_nothing(portrayed):
+    await correct(portrayed)
+    await portrayed.privacy_service.EraseUser(pv.EraseUserRequest(user_id="u"))
+    failed = await refusal(correct(portrayed))
+    assert (failed.code, failed.reason) == ("NOT_FOUND", "USER_NOT_FOUND")
 
 
 async def test_models_come_newest_first_page_by_page():

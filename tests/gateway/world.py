@@ -34,6 +34,7 @@ from services.runtime.server import serving
 from services.runtime.settings import Settings
 from services.store.memory_events import EventMemory, MemoryInbox, MemoryTables
 from services.store.memory_features import MemoryFeatures
+from services.store.overlays import MemoryOverlays
 from services.store.ports import Catalogue
 
 # A Tuesday in the middle of 2026-W48.
@@ -218,6 +219,7 @@ class World:
     memory: EventMemory = field(default_factory=EventMemory)
     registry: Registry = field(default_factory=Registry)
     catalogues: Catalogues = field(default_factory=Catalogues)
+    overlays: MemoryOverlays = field(default_factory=MemoryOverlays)
     # Set to replace what reads history or takes events.
     history: Any = None
     inbox: Any = None
@@ -288,6 +290,7 @@ async def serve(world: World, **settings: Any) -> AsyncIterator[World]:
         history=world.history or world.features,
         inbox=world.inbox or MemoryInbox(world.memory, "gateway-0"),
         registry=world.registry,
+        overlays=world.overlays,
     )
     await world.state.start()
     async with serving(chosen, services_of(chosen, world.state, ports), Metrics()) as where:

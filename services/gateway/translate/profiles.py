@@ -4,10 +4,19 @@ from collections.abc import Mapping
 
 from driftline.v1 import profile_service_pb2 as pb
 
+from services.core.corrections import Wish
+from services.core.errors import InvalidArgument
 from services.core.periods import Period
 from services.core.portrait import Change, Evidence, Pattern, Standing, TopicInterest, Trend
 from services.core.schema import Granularity
-from services.gateway.answers import Instants, ProfileAnswer, ProfileQuery
+from services.gateway.answers import (
+    CorrectAnswer,
+    CorrectQuery,
+    Instants,
+    NamedCorrection,
+    ProfileAnswer,
+    ProfileQuery,
+)
 from services.gateway.translate.instants import as_of_from_pb, basis_to_pb, instant_to_pb
 
 DEFAULT_PAGE_SIZE = 10
@@ -22,6 +31,9 @@ _STANDINGS = {
     Standing.CORE: pb.TOPIC_STANDING_CORE,
     Standing.FLING: pb.TOPIC_STANDING_FLING,
 }
+
+_WISHES = {Wish.NOT_INTERESTED: pb.TOPIC_WISH_NOT_INTERESTED, Wish.MORE: pb.TOPIC_WISH_MORE}
+_WISH_OF = {number: wish for wish, number in _WISHES.items()} | {pb.TOPIC_WISH_NONE: None}
 
 
 def profile_query_from_pb(request: pb.GetProfileRequest, now: Instants) -> ProfileQuery:
@@ -51,6 +63,35 @@ def profile_to_pb(answer: ProfileAnswer) -> pb.GetProfileResponse:
         topics=[_topic_to_pb(one, answer.titles) for one in answer.portrait.interests],
         pattern=_pattern_to_pb(answer.portrait.pattern, answer.titles),
         summary=answer.summary,
+        corrections=[_correction_to_pb(one) for one in answer.corrections],
+    )
+
+
+def correct_query_from_pb(request: pb.CorrectProfileRequest, now: Instants) -> CorrectQuery:
+    """Return the query. Raises InvalidArgument where no wish is given."""
+    if request.wish not in _WISH_OF:
+        raise InvalidArgument("wish", "say what the user wants: MORE, NOT_INTERESTED or NONE")
+    return CorrectQuery(
+        user_id=request.user_id,
+        topic_id=request.topic_id,
+        wish=_WISH_OF[request.wish],
+        made_time=now.ingest_time,
+    )
+
+
+def corrected_to_pb(answer: CorrectAnswer) -> pb.CorrectProfileResponse:
+    """Return the response."""
+    return pb.CorrectProfileResponse(
+        corrections=[_correction_to_pb(one) for one in answer.corrections]
+    )
+
+
+def _correction_to_pb(one: NamedCorrection) -> pb.TopicCorrection:
+    return pb.TopicCorrection(
+        topic_id=one.correction.topic_id,
+        name=one.name,
+        wish=_WISHES[one.correction.wish],
+        wish_time=instant_to_pb(one.correction.made_time),
     )
 
 
@@ -69,6 +110,7 @@ def _topic_to_pb(one: TopicInterest, titles: Mapping[str, str]) -> pb.TopicInter
         standing=_STANDINGS[one.standing],
         standing_evidence=_evidence_to_pb(one.standing_evidence, titles),
         change=_change_to_pb(one.change, titles),
+        wish=pb.TOPIC_WISH_MORE if one.is_wanted else pb.TOPIC_WISH_UNSPECIFIED,
     )
 
 

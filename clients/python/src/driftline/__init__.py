@@ -47,9 +47,11 @@ from .types import (
     RankedItems,
     ScoredItem,
     ScoreParts,
+    TopicCorrection,
     TopicInterest,
     TopicStanding,
     TopicTrend,
+    TopicWish,
     Trajectory,
     WriteResult,
 )
@@ -63,7 +65,7 @@ __all__ = [
     "InternalError", "InvalidArgumentError", "Item", "ItemNotFoundError", "Model", "ModelStage",
     "NamedInterest", "NotFoundError", "NotReadyError", "OverloadedError", "PeriodVector",
     "Profile", "RankedItems", "Retries", "ScoreParts", "ScoredItem", "SpaceMismatchError", "Tls",
-    "TopicInterest", "TopicStanding", "TopicTrend", "Trajectory", "UnavailableError",
-    "UnsupportedError", "UserNotFoundError", "Vector", "Violation", "WriteResult", "__version__",
-    "cosine", "distance", "dot", "mean", "norm", "normalise",
+    "TopicCorrection", "TopicInterest", "TopicStanding", "TopicTrend", "TopicWish", "Trajectory",
+    "UnavailableError", "UnsupportedError", "UserNotFoundError", "Vector", "Violation",
+    "WriteResult", "__version__", "cosine", "distance", "dot", "mean", "norm", "normalise",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ _MAX_PAGE = {
     "GetProfile": 50,
     "ListModels": 100,
 }
-_IDS = ("user_id", "item_id", "event_id", "excluded_item_ids", "user_ids")
+_IDS = ("user_id", "item_id", "event_id", "excluded_item_ids", "user_ids", "topic_id")
 _MAX_BYTES = {"title": 1024, "text": 16384, "period": 16}
 _MAX_COUNT = {"excluded_item_ids": 1000}
 
@@ -70,7 +70,7 @@ def _texts(message: Any, name: str, within: str, most_categories: int) -> Iterat
     if value is None:
         return
     is_list = not isinstance(value, str)
-    longest = 128 if name == "categories" else _MAX_ID_BYTES
+    longest = {"categories": 128, "topic_id": 64}.get(name, _MAX_ID_BYTES)
     most = most_categories if name == "categories" else _MAX_COUNT.get(name)
     if is_list and most and len(value) > most:
         yield Violation(f"{within}{name}", f"must have at most {most} entries")

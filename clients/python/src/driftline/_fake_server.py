@@ -69,6 +69,10 @@ class FakeServer:
     )
     forecasts: dict[tuple[str, Granularity], StoredForecast] = field(default_factory=dict)
     profiles: dict[str, profile_service_pb2.GetProfileResponse] = field(default_factory=dict)
+    # By user, then by topic.
+    corrections: dict[str, dict[str, profile_service_pb2.TopicCorrection]] = field(
+        default_factory=dict
+    )
     # In catalogue order.
     items: dict[str, event_pb2.Item] = field(default_factory=dict)
     item_vectors: dict[str, Vector] = field(default_factory=dict)
@@ -227,9 +231,39 @@ class FakeServer:
             raise _user_not_found(request.user_id, "portrait")
         reply = profile_service_pb2.GetProfileResponse(basis=self._basis())
         reply.MergeFrom(stored)
+        reply.corrections.extend(self._corrections(request.user_id))
+        _correct(reply)
         del reply.interests[request.page_size or 10 :]
         del reply.topics[request.page_size or 10 :]
         return reply
+
+    def _CorrectProfile(self, request: Any) -> Message:
+        stored = self.profiles.get(request.user_id)
+        if stored is None:
+            raise _user_not_found(request.user_id, "portrait")
+        held = self.corrections.setdefault(request.user_id, {})
+        if request.wish == profile_service_pb2.TOPIC_WISH_NONE:
+            held.pop(request.topic_id, None)
+        else:
+            names = {one.topic_id: one.name for one in stored.topics}
+            if request.topic_id not in names:
+                raise _invalid(
+                    "topic_id",
+                    f"{request.topic_id!r} is no topic; take one from GetProfile's `topics`",
+                )
+            held[request.topic_id] = profile_service_pb2.TopicCorrection(
+                topic_id=request.topic_id,
+                name=names[request.topic_id],
+                wish=request.wish,
+                wish_time=instant(self.now(), "now"),
+            )
+        return profile_service_pb2.CorrectProfileResponse(
+            corrections=self._corrections(request.user_id)
+        )
+
+    def _corrections(self, user_id: str) -> list[profile_service_pb2.TopicCorrection]:
+        held = self.corrections.get(user_id, {})
+        return [held[topic_id] for topic_id in sorted(held)]
 
     def _EraseUser(self, request: Any) -> Message:
         user_id = request.user_id
@@ -237,6 +271,7 @@ class FakeServer:
         self.forecasts = {key: v for key, v in self.forecasts.items() if key[0] != user_id}
         self.events = {key: v for key, v in self.events.items() if v.user_id != user_id}
         self.profiles.pop(user_id, None)
+        self.corrections.pop(user_id, None)
         self.erasure_count += 1
         return privacy_service_pb2.EraseUserResponse(
             erasure_id=f"fake-erasure-{self.erasure_count}",
@@ -339,6 +374,24 @@ def _vector(message: vector_pb2.Vector) -> Vector:
 def _time(stamp: Any) -> datetime:
     found: datetime = stamp.ToDatetime(tzinfo=timezone.utc)
     return found
+
+
+def _correct(reply: profile_service_pb2.GetProfileResponse) -> None:
+    """Leave out what the user is not interested in, and triple the odds of what is wanted."""
+    wish_of = {one.topic_id: one.wish for one in reply.corrections}
+    total = sum(one.weight for one in reply.topics)
+    kept = []
+    for one in reply.topics:
+        wish = wish_of.get(one.topic_id, profile_service_pb2.TOPIC_WISH_UNSPECIFIED)
+        if wish != profile_service_pb2.TOPIC_WISH_NOT_INTERESTED:
+            one.wish = wish
+            one.weight *= 3 if wish == profile_service_pb2.TOPIC_WISH_MORE else 1
+            kept.append(one)
+    left = sum(one.weight for one in kept)
+    for one in kept:
+        one.weight *= total / left if left else 0.0
+    del reply.topics[:]
+    reply.topics.extend(sorted(kept, key=lambda one: -one.weight))
 
 
 def _invalid(field_path: str, problem: str) -> e.InvalidArgumentError:

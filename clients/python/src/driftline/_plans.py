@@ -145,6 +145,14 @@ def get_profile(user_id: str, page_size: int, as_of: AsOfLike) -> Plan[t.Profile
     return _replies.profile(user_id, reply)
 
 
+def correct_profile(
+    user_id: str, topic_id: str, wish: t.TopicWish | str
+) -> Plan[tuple[t.TopicCorrection, ...]]:
+    request = _requests.correct_profile(user_id, topic_id, wish)
+    reply = yield Call("Profile", "CorrectProfile", request, "write")
+    return _replies.corrections(reply)
+
+
 def erase_user(user_id: str) -> Plan[t.Erasure]:
     request = _requests.erase_user(user_id)
     reply = yield Call("Privacy", "EraseUser", request, "write")

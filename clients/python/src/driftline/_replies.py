@@ -38,6 +38,10 @@ _STANDING = {
     profile_service_pb2.TOPIC_STANDING_CORE: t.TopicStanding.CORE,
     profile_service_pb2.TOPIC_STANDING_FLING: t.TopicStanding.FLING,
 }
+_WISH = {
+    profile_service_pb2.TOPIC_WISH_NOT_INTERESTED: t.TopicWish.NOT_INTERESTED,
+    profile_service_pb2.TOPIC_WISH_MORE: t.TopicWish.MORE,
+}
 _STAGE = {
     model_service_pb2.MODEL_STAGE_CANDIDATE: t.ModelStage.CANDIDATE,
     model_service_pb2.MODEL_STAGE_LIVE: t.ModelStage.LIVE,
@@ -147,6 +151,21 @@ def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Pr
         topics=tuple(_topic(one) for one in reply.topics),
         pattern=_pattern(reply.pattern) if reply.HasField("pattern") else None,
         summary=reply.summary,
+        corrections=corrections(reply),
+    )
+
+
+def corrections(
+    reply: profile_service_pb2.GetProfileResponse | profile_service_pb2.CorrectProfileResponse,
+) -> tuple[t.TopicCorrection, ...]:
+    return tuple(
+        t.TopicCorrection(
+            topic_id=one.topic_id,
+            name=one.name,
+            wish=_WISH.get(one.wish, t.TopicWish.NONE),
+            wish_time=instant(one, "wish_time"),
+        )
+        for one in reply.corrections
     )
 
 
@@ -159,7 +178,7 @@ def _topic(one: profile_service_pb2.TopicInterest) -> t.TopicInterest:
         weight=one.weight,
         weight_low=one.weight_low,
         weight_high=one.weight_high,
-        evidence=_evidence(one.evidence),
+        evidence=_evidence(one.evidence) if one.HasField("evidence") else None,
         trend=_TREND.get(one.trend, t.TopicTrend.UNKNOWN),
         trend_evidence=_evidence(one.trend_evidence) if one.HasField("trend_evidence") else None,
         standing=_STANDING.get(one.standing, t.TopicStanding.NEITHER),
@@ -167,6 +186,7 @@ def _topic(one: profile_service_pb2.TopicInterest) -> t.TopicInterest:
             _evidence(one.standing_evidence) if one.HasField("standing_evidence") else None
         ),
         change=_change(one.change) if one.HasField("change") else None,
+        wish=_WISH.get(one.wish, t.TopicWish.NONE),
     )
 
 

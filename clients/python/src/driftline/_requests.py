@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from .errors import InvalidArgumentError
-from .types import AsOf, ConsumedPolicy, Event, EventKind, Granularity, Item
+from .types import AsOf, ConsumedPolicy, Event, EventKind, Granularity, Item, TopicWish
 from .v1 import (
     event_pb2,
     event_service_pb2,
@@ -158,6 +158,18 @@ def get_profile(
         user_id=user_id,
         page_size=page_size,
         as_of=_as_of(as_of),
+    )
+
+
+def correct_profile(
+    user_id: str, topic_id: str, wish: TopicWish | str
+) -> profile_service_pb2.CorrectProfileRequest:
+    name = f"TOPIC_WISH_{member(TopicWish, wish, 'wish').name}"
+    return _made(
+        profile_service_pb2.CorrectProfileRequest,
+        user_id=user_id,
+        topic_id=topic_id,
+        wish=profile_service_pb2.TopicWish.Value(name),
     )
 
 

@@ -132,6 +132,17 @@ class AsyncClient:
         """See `Client.get_profile`."""
         return await self._run(_plans.get_profile(user_id, page_size, as_of), timeout_s)
 
+    async def correct_profile(
+        self,
+        user_id: str,
+        topic_id: str,
+        wish: t.TopicWish | str,
+        *,
+        timeout_s: float | None = None,
+    ) -> tuple[t.TopicCorrection, ...]:
+        """See `Client.correct_profile`."""
+        return await self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
+
     async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """See `Client.erase_user`."""
         return await self._run(_plans.erase_user(user_id), timeout_s)

@@ -200,6 +200,30 @@ class Client:
         """
         return self._run(_plans.get_profile(user_id, page_size, as_of), timeout_s)
 
+    def correct_profile(
+        self,
+        user_id: str,
+        topic_id: str,
+        wish: t.TopicWish | str,
+        *,
+        timeout_s: float | None = None,
+    ) -> tuple[t.TopicCorrection, ...]:
+        """Record what a user says of a topic of the portrait; the very next `get_profile` shows it.
+
+        It is kept through refreshes and erased with the user. Returns all that is in force.
+
+        Args:
+            user_id: whose portrait.
+            topic_id: which topic, as in `TopicInterest.topic_id`.
+            wish: not_interested, more, or none to take back what was said.
+            timeout_s: for the call.
+
+        Raises:
+            UserNotFoundError: nothing is known of the user.
+            InvalidArgumentError: there is no such topic.
+        """
+        return self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
+
     def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """Erase a user; an answer means the request is committed. An unknown user is no error."""
         return self._run(_plans.erase_user(user_id), timeout_s)

@@ -156,8 +156,20 @@ class FakeData:
         last_event_time: datetime | None = None,
         session_count: int = 1,
         is_suspected_bot: bool = False,
+        topics: Iterable[tuple[str, str, float]] = (),
     ) -> None:
-        """Give a user a portrait: (label, share, recent share) of each interest."""
+        """Give a user a portrait.
+
+        Args:
+            user_id: whose.
+            interests: label, share and recent share of each.
+            event_count: events that it is made from.
+            first_event_time: of these.
+            last_event_time: of these.
+            session_count: of these.
+            is_suspected_bot: acts like a bot.
+            topics: id, name and weight of each; they can be corrected.
+        """
         self._server.profiles[user_id] = profile_service_pb2.GetProfileResponse(
             interests=[
                 profile_service_pb2.NamedInterest(label=label, share=share, recent_share=recent)
@@ -168,6 +180,10 @@ class FakeData:
             last_event_time=instant(last_event_time, "last_event_time"),
             session_count=session_count,
             is_suspected_bot=is_suspected_bot,
+            topics=[
+                profile_service_pb2.TopicInterest(topic_id=topic_id, name=name, weight=weight)
+                for topic_id, name, weight in sorted(topics, key=lambda one: -one[2])
+            ],
         )
 
     def put_model(

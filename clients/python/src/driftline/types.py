@@ -323,6 +323,25 @@ class TopicStanding(_Name):
     FLING = "fling"  # short-term: nearly all of it within four weeks
 
 
+class TopicWish(_Name):
+    """What a user wants of a topic."""
+
+    NONE = "none"  # nothing, or: take back what was said
+    NOT_INTERESTED = "not_interested"  # leave it out of the portrait
+    MORE = "more"  # triple the odds of its weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicCorrection:
+    """What a user said of a topic."""
+
+    topic_id: str
+    # What it is called now; empty where the topic is no more: then the correction rests.
+    name: str
+    wish: TopicWish
+    wish_time: datetime | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CitedItem:
     """An item that a statement cites."""
@@ -370,13 +389,16 @@ class TopicInterest:
     weight: float
     weight_low: float
     weight_high: float
-    evidence: Evidence
+    # None where the user asked for the topic and never had it.
+    evidence: Evidence | None
     trend: TopicTrend
     trend_evidence: Evidence | None
     standing: TopicStanding
     standing_evidence: Evidence | None
     # None where no change was told from noise.
     change: ChangePoint | None
+    # NONE or MORE: a topic that the user is not interested in is left out.
+    wish: TopicWish = TopicWish.NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,6 +438,8 @@ class Profile:
     pattern: ActivityPattern | None = None
     # All of it as a paragraph of plain English.
     summary: str = ""
+    # What the user said of topics, by topic_id; `topics` is as they say.
+    corrections: tuple[TopicCorrection, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,34 @@ TOPIC_STANDING_FLING: TopicStanding.ValueType  # 2
 """Short-term: at least 80% of its active weeks lie within four weeks, and chance does not explain that."""
 global___TopicStanding = TopicStanding
 
+class _TopicWish:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TopicWishEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TopicWish.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TOPIC_WISH_UNSPECIFIED: _TopicWish.ValueType  # 0
+    """Unset."""
+    TOPIC_WISH_NONE: _TopicWish.ValueType  # 1
+    """Takes back what was said."""
+    TOPIC_WISH_NOT_INTERESTED: _TopicWish.ValueType  # 2
+    """Leave it out."""
+    TOPIC_WISH_MORE: _TopicWish.ValueType  # 3
+    """More of this."""
+
+class TopicWish(_TopicWish, metaclass=_TopicWishEnumTypeWrapper):
+    """What a user wants of a topic."""
+
+TOPIC_WISH_UNSPECIFIED: TopicWish.ValueType  # 0
+"""Unset."""
+TOPIC_WISH_NONE: TopicWish.ValueType  # 1
+"""Takes back what was said."""
+TOPIC_WISH_NOT_INTERESTED: TopicWish.ValueType  # 2
+"""Leave it out."""
+TOPIC_WISH_MORE: TopicWish.ValueType  # 3
+"""More of this."""
+global___TopicWish = TopicWish
+
 @typing.final
 class GetProfileRequest(google.protobuf.message.Message):
     """Request of GetProfile."""
@@ -118,6 +146,7 @@ class GetProfileResponse(google.protobuf.message.Message):
     TOPICS_FIELD_NUMBER: builtins.int
     PATTERN_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
+    CORRECTIONS_FIELD_NUMBER: builtins.int
     event_count: builtins.int
     """Events that the portrait was made from."""
     is_suspected_bot: builtins.bool
@@ -154,6 +183,10 @@ class GetProfileResponse(google.protobuf.message.Message):
     def pattern(self) -> global___ActivityPattern:
         """When the user is active. Unset where `topics` is empty."""
 
+    @property
+    def corrections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TopicCorrection]:
+        """What the user said of topics, by topic_id; those that are no more included. `topics` is as they say."""
+
     def __init__(
         self,
         *,
@@ -167,11 +200,91 @@ class GetProfileResponse(google.protobuf.message.Message):
         topics: collections.abc.Iterable[global___TopicInterest] | None = ...,
         pattern: global___ActivityPattern | None = ...,
         summary: builtins.str = ...,
+        corrections: collections.abc.Iterable[global___TopicCorrection] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["basis", b"basis", "first_event_time", b"first_event_time", "last_event_time", b"last_event_time", "pattern", b"pattern"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "pattern", b"pattern", "session_count", b"session_count", "summary", b"summary", "topics", b"topics"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "corrections", b"corrections", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "pattern", b"pattern", "session_count", b"session_count", "summary", b"summary", "topics", b"topics"]) -> None: ...
 
 global___GetProfileResponse = GetProfileResponse
+
+@typing.final
+class CorrectProfileRequest(google.protobuf.message.Message):
+    """Request of CorrectProfile."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    TOPIC_ID_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    """Whose portrait, 1 to 256 bytes."""
+    topic_id: builtins.str
+    """Which topic, as in TopicInterest.topic_id; 1 to 64 bytes."""
+    wish: global___TopicWish.ValueType
+    """What the user says of it. TOPIC_WISH_UNSPECIFIED is INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        topic_id: builtins.str = ...,
+        wish: global___TopicWish.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["topic_id", b"topic_id", "user_id", b"user_id", "wish", b"wish"]) -> None: ...
+
+global___CorrectProfileRequest = CorrectProfileRequest
+
+@typing.final
+class CorrectProfileResponse(google.protobuf.message.Message):
+    """Response of CorrectProfile."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CORRECTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def corrections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TopicCorrection]:
+        """Every correction of the user that is in force now, by topic_id."""
+
+    def __init__(
+        self,
+        *,
+        corrections: collections.abc.Iterable[global___TopicCorrection] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["corrections", b"corrections"]) -> None: ...
+
+global___CorrectProfileResponse = CorrectProfileResponse
+
+@typing.final
+class TopicCorrection(google.protobuf.message.Message):
+    """What a user said of a topic."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
+    WISH_TIME_FIELD_NUMBER: builtins.int
+    topic_id: builtins.str
+    """Which topic."""
+    name: builtins.str
+    """What it is called now. Empty where the topic is no more: then the correction rests."""
+    wish: global___TopicWish.ValueType
+    """What was said."""
+    @property
+    def wish_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        topic_id: builtins.str = ...,
+        name: builtins.str = ...,
+        wish: global___TopicWish.ValueType = ...,
+        wish_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["wish_time", b"wish_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "topic_id", b"topic_id", "wish", b"wish", "wish_time", b"wish_time"]) -> None: ...
+
+global___TopicCorrection = TopicCorrection
 
 @typing.final
 class NamedInterest(google.protobuf.message.Message):
@@ -218,6 +331,7 @@ class TopicInterest(google.protobuf.message.Message):
     STANDING_FIELD_NUMBER: builtins.int
     STANDING_EVIDENCE_FIELD_NUMBER: builtins.int
     CHANGE_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
     topic_id: builtins.str
     """Names the topic across refreshes of its space, like t3f9a01bc."""
     name: builtins.str
@@ -234,6 +348,10 @@ class TopicInterest(google.protobuf.message.Message):
     """Where its share went in the last 26 weeks."""
     standing: global___TopicStanding.ValueType
     """How lasting it is."""
+    wish: global___TopicWish.ValueType
+    """What the user said of it: TOPIC_WISH_MORE triples the odds of its weight, and shows it even without events (then
+    `evidence` is unset). A topic with TOPIC_WISH_NOT_INTERESTED is left out. TOPIC_WISH_UNSPECIFIED: nothing.
+    """
     @property
     def terms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Words that set the titles of its items apart, strongest first."""
@@ -274,9 +392,10 @@ class TopicInterest(google.protobuf.message.Message):
         standing: global___TopicStanding.ValueType = ...,
         standing_evidence: global___Evidence | None = ...,
         change: global___ChangePoint | None = ...,
+        wish: global___TopicWish.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["change", b"change", "evidence", b"evidence", "standing_evidence", b"standing_evidence", "trend_evidence", b"trend_evidence"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["categories", b"categories", "change", b"change", "evidence", b"evidence", "name", b"name", "standing", b"standing", "standing_evidence", b"standing_evidence", "terms", b"terms", "topic_id", b"topic_id", "trend", b"trend", "trend_evidence", b"trend_evidence", "weight", b"weight", "weight_high", b"weight_high", "weight_low", b"weight_low"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["categories", b"categories", "change", b"change", "evidence", b"evidence", "name", b"name", "standing", b"standing", "standing_evidence", b"standing_evidence", "terms", b"terms", "topic_id", b"topic_id", "trend", b"trend", "trend_evidence", b"trend_evidence", "weight", b"weight", "weight_high", b"weight_high", "weight_low", b"weight_low", "wish", b"wish"]) -> None: ...
 
 global___TopicInterest = TopicInterest
 
