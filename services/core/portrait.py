@@ -22,8 +22,10 @@ from services.core.topics import NO_TOPIC, Topics
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-# A weight leans on the population's as if it had been seen in this many events of the user.
-PRIOR_DRAWS = 15.0
+# A weight leans on the population's as if that had been seen in this many independent events of the
+# user. Chosen among 0 to 80 on Complete Journey, 13 weeks predicting the next 13 of the first half
+# year: error of topics 0.332 at 0, 0.306 at 30, 0.305 at 50; of categories 0.521, 0.512, 0.515.
+PRIOR_DRAWS = 30.0
 # A trend is one of the last weeks; both need so many of the user's active weeks and topic's events.
 TREND_WEEKS, TREND_ACTIVE_WEEKS, TREND_EVENTS = 26, 8, 6
 # Active weeks on either side of a change, and events of the topic. With 4 weeks up to 14% of steady

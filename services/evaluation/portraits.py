@@ -94,7 +94,7 @@ def run_portraits(
         events = events.filter(pl.col(EVENT_TIME) < until)
     if events.is_empty():
         raise InvalidArgument("events", "there are none before `until`")
-    end = until or events[EVENT_TIME].max() + timedelta(microseconds=1)  # type: ignore[operator]
+    end: datetime = until or _newest(events) + timedelta(microseconds=1)
     stretch = Stretch(start=end - weeks * _WEEK, middle=end - weeks // 2 * _WEEK, end=end)
     halves = _halves(events, stretch)
     texts = dict(
@@ -122,6 +122,12 @@ def run_portraits(
     out.mkdir(parents=True, exist_ok=True)
     (out / "portraits.json").write_text(json.dumps(report, indent=1))
     return report
+
+
+def _newest(events: pl.DataFrame) -> datetime:
+    newest = events[EVENT_TIME].max()
+    assert isinstance(newest, datetime)
+    return newest
 
 
 def _halves(events: pl.DataFrame, stretch: Stretch) -> _Halves:
@@ -248,7 +254,8 @@ def _shares(rows: pl.DataFrame, label_I: I64, users: int, count: int) -> F64:
     user_E = rows["user_ix"].cast(pl.Int64).to_numpy()[label_E != NO_TOPIC]
     flat = user_E * count + label_E[label_E != NO_TOPIC]
     count_UT = np.bincount(flat, minlength=users * count).reshape(users, count).astype(np.float64)
-    return count_UT / np.maximum(count_UT.sum(1, keepdims=True), 1)
+    share_UT: F64 = count_UT / np.maximum(count_UT.sum(1, keepdims=True), 1)
+    return share_UT
 
 
 def _items(rows: pl.DataFrame) -> I64:

@@ -338,7 +338,7 @@ class TopicInterest(google.protobuf.message.Message):
     """What it is called now, like "dairy: yogurt, milk". May change while the id stays."""
     weight: builtins.float
     """Expected share of the user's events, in [0, 1]: decayed counts (half-life 12 weeks), leaning on the population's
-    shares as if those were 15 events.
+    shares as if those had been seen in 30 independent events of the user.
     """
     weight_low: builtins.float
     """Lower end of its 95% interval, wider the more the user's weeks differ."""
