@@ -301,9 +301,7 @@ def main() -> None:
             )
             for name in group:
                 measure = trajectory.compare if name == "trajectory" else compare
-                found = measure(
-                    name, filled, Path(scratch), pairs=args.pairs, seconds=args.seconds
-                )
+                found = measure(name, filled, Path(scratch), pairs=args.pairs, seconds=args.seconds)
                 write(found, args.out)
                 print(line(found), flush=True)
     print(write_page(args.out))

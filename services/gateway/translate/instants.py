@@ -16,7 +16,7 @@ _NOTHING = timedelta(0)
 # 9999-12-31T23:59:59, the last second that Timestamp and datetime know.
 _LAST_SECOND = 253_402_300_799
 
-_GRANULARITIES = {
+_GRANULARITIES: dict[int, Granularity] = {
     vector_pb2.GRANULARITY_UNSPECIFIED: Granularity.WEEK,
     vector_pb2.GRANULARITY_DAY: Granularity.DAY,
     vector_pb2.GRANULARITY_WEEK: Granularity.WEEK,
@@ -53,9 +53,7 @@ def micros_of(instant: datetime) -> int:
 def instant_to_pb(instant: datetime) -> Timestamp:
     """Return the instant as a Timestamp."""
     since = instant - _EPOCH
-    return Timestamp(
-        seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000
-    )
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def granularity_from_pb(value: int, field: str = "granularity") -> Granularity:
@@ -64,7 +62,7 @@ def granularity_from_pb(value: int, field: str = "granularity") -> Granularity:
     Raises:
         InvalidArgument: not a value of the enum.
     """
-    granularity = _GRANULARITIES.get(value)  # type: ignore[call-overload]  # any int may come
+    granularity = _GRANULARITIES.get(value)
     if granularity is None:
         raise InvalidArgument(
             field, "must be one of GRANULARITY_DAY, GRANULARITY_WEEK, GRANULARITY_MONTH"
@@ -103,9 +101,7 @@ def basis_to_pb(basis: Basis) -> vector_pb2.AnswerBasis:
     age: Duration | None = None
     if basis.input_time is not None:
         since = max(basis.as_of.event_time - basis.input_time, _NOTHING)
-        age = Duration(
-            seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000
-        )
+        age = Duration(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
     is_personal = basis.is_personal
     return vector_pb2.AnswerBasis(
         as_of_event_time=instant_to_pb(basis.as_of.event_time),
