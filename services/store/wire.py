@@ -18,6 +18,8 @@ _STRING = 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Tag of `float_list_val`: field 16, a message.
+_FLOATS = b"\x82\x01"
 # Bytes of a value that is kept once it is decoded.
 _SMALL = 24
 
@@ -75,7 +77,14 @@ def decode_value(data: bytes) -> Value:
         ValueError: it holds a type that no view of ours uses.
     """
     # Versions, counts and periods: the same few for many users, and immutable.
-    return _decode_small(data) if len(data) <= _SMALL else _decode(data)
+    if len(data) <= _SMALL:
+        return _decode_small(data)
+    if data[:2] == _FLOATS:
+        # A vector, which is most of what is read: its list is the message's only field.
+        size, position = _varint(data, 2)
+        if position + size == len(data):
+            return np.frombuffer(_packed(data[position:]), "<f4")
+    return _decode(data)
 
 
 def _decode(data: bytes) -> Value:
