@@ -31,6 +31,7 @@ from services.evaluation.leave_one_out import (
 )
 from services.evaluation.peers import PeerProcess, Peers
 from services.evaluation.protocol import Split, make_split
+from services.evaluation.reasons import reasons_report
 from services.evaluation.recommendation import OURS, Part, Samples, rank_all
 from services.evaluation.scorers import driftline
 from services.evaluation.summary import by_origin, origins_lost, summarise
@@ -183,6 +184,7 @@ def run_evaluate(
             user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
         ),
     }  # fmt: skip
+    report["reasons"] = reasons_report(data, split, model, items_ND, seed=seed)
     predicted = predict_at or instant(split.start(split.origins[-1]))
     write_predictions(out, data, model, items_ND, at=predicted)
     if leave_one_out:
