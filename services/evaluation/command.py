@@ -29,6 +29,7 @@ from services.evaluation.leave_one_out import (
     leave_one_out_view,
     without_last,
 )
+from services.evaluation.medoids import medoids_report
 from services.evaluation.peers import PeerProcess, Peers
 from services.evaluation.protocol import Split, make_split
 from services.evaluation.reasons import reasons_report
@@ -184,6 +185,7 @@ def run_evaluate(
             user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
         ),
     }  # fmt: skip
+    report["several_interests"] = medoids_report(data, split, items_ND, model.pooling, seed=seed)
     report["reasons"] = reasons_report(data, split, model, items_ND, seed=seed)
     predicted = predict_at or instant(split.start(split.origins[-1]))
     write_predictions(out, data, model, items_ND, at=predicted)
