@@ -74,7 +74,9 @@ def _value(chosen: list[int], cosine_MM: F64, share_M: F64) -> float:
 
 def _shares(chosen: list[int], cosine_MM: F64, share_M: F64) -> F64:
     own_M = cosine_MM[:, chosen].argmax(axis=1)
-    return np.bincount(own_M, weights=share_M, minlength=len(chosen))
+    share_K = np.zeros(len(chosen))
+    np.add.at(share_K, own_M, share_M)
+    return share_K
 
 
 def _settled(chosen: list[int], cosine_MM: F64, share_M: F64) -> list[int]:

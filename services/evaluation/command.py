@@ -179,8 +179,8 @@ def run_evaluate(
     report = {
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
-        "model": _model(model),
-        "training": {name: list(curve) for name, curve in model.curves.items()},
+        **_model(model),
+        **_uses(data, split, model, items_ND, seed=seed),
         **classification_report(backbone.spec.name),
         **_rankings(samples, split, (OURS, *methods.variants), rng),
         **vector_report(
@@ -188,8 +188,6 @@ def run_evaluate(
             user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress, frozen=beside,
         ),
     }  # fmt: skip
-    report["several_interests"] = medoids_report(data, split, items_ND, model.pooling, seed=seed)
-    report["reasons"] = reasons_report(data, split, model, items_ND, seed=seed)
     predicted = predict_at or instant(split.start(split.origins[-1]))
     write_predictions(out, data, model, items_ND, at=predicted)
     if leave_one_out:
@@ -298,10 +296,21 @@ def _rankings(
 
 def _model(model: Model) -> dict[str, Any]:
     return {
-        "model_version": model.model_version,
-        "space_id": model.space_id,
-        "backbone": model.backbone.name,
-        "trained_until": model.trained_until.isoformat(),
+        "model": {
+            "model_version": model.model_version,
+            "space_id": model.space_id,
+            "backbone": model.backbone.name,
+            "trained_until": model.trained_until.isoformat(),
+        },
+        "training": {name: list(curve) for name, curve in model.curves.items()},
+    }
+
+
+def _uses(data: Dataset, split: Split, model: Model, items_ND: F32, *, seed: int) -> dict[str, Any]:
+    """Return what the vectors are worth to who asks why, and to who has several interests."""
+    return {
+        "reasons": reasons_report(data, split, model, items_ND, seed=seed),
+        "several_interests": medoids_report(data, split, items_ND, model.pooling, seed=seed),
     }
 
 

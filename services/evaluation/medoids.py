@@ -79,7 +79,8 @@ def _last_period(past: Dataset, events_E: I64, pooling: PoolingConfig) -> tuple[
     last_E = events_E[period_E == period_E.max()]
     rows_M, place_E = np.unique(past.item_ix_E[last_E], return_inverse=True)
     sums_M = np.bincount(place_E, weights=past.weight_E[last_E])
-    return rows_M, sums_M**pooling.repetition_power
+    weight_M = (sums_M**pooling.repetition_power).astype(np.float64)
+    return rows_M.astype(np.int64), weight_M
 
 
 def _ask(
