@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow lint type proto proto-check bench bench-retrieval eval eval-sparse eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -105,6 +105,10 @@ eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and imp
 bench: $(VENV)/.ready  ## Cost of a read, freshness of what is served: build/bench/*.json
 	$(BIN)/python -m tests.bench.read
 	$(BIN)/python -m tests.bench.freshness
+
+bench-retrieval: $(VENV)/.ready  ## An approximate index against exact scoring of a million items (some minutes)
+	$(BIN)/pip install -q -c constraints.txt faiss-cpu
+	$(BIN)/python -m tests.bench.retrieval
 
 clean:  ## Remove what was built
 	rm -rf build

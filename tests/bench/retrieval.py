@@ -6,7 +6,7 @@ nearest neighbour; the figures say how far apart they are. Queries are real user
 discovery = [q, 1, z B] . [x, p, f]: an inner product of vectors made longer, so that popularity is
 inside. The peer is exact scoring of the same product by one BLAS call. Both on one thread, in turns.
 
-Needs `pip install faiss-cpu` (no dependency of ours). nprobe is the least that reaches .965 on
+`make bench-retrieval` installs faiss-cpu; nothing serves by it. nprobe is the least that reaches .965 on
 one half of the queries; recall and time are of the other half. Writes build/bench/retrieval.json.
 """
 
