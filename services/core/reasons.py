@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.core.pooling import I64, RankStates
 from services.core.ranker import Ranker
-from services.core.ranking import NEVER, ItemStats, query_vectors, score_items
+from services.core.ranking import NEVER, ItemStats, score_items
 from services.core.records import F32
 
 # Items of a history that are tried, besides the recommended ones: those with most weight near them.
@@ -95,12 +95,12 @@ def removal_effects(
     had_K = np.asarray([place_of.get(int(row), -1) for row in states.repeat_item_ix_R], np.int64)
     with_all = score_items(_among(states, had_K), of_K, vectors_KD, ranker, now)
     without = without_each(states, tried_R, items_ND)
-    interest_RK = query_vectors(without, ranker, now) @ vectors_KD.T
     alone = score_items(without, of_K, vectors_KD, ranker, now)
-    discovery_RK = interest_RK + alone.popularity_UN
+    # Without repeats a score is discovery alone.
+    discovery_RK = alone.score_UN
     repeat_K = with_all.repeat_UN[0]
     is_had_K = repeat_K > NEVER
-    moved_RK = ranker.repeat_interest_weight * (interest_RK - with_all.interest_UN)
+    moved_RK = ranker.repeat_interest_weight * (alone.interest_UN - with_all.interest_UN)
     repeat_RK = np.where(is_had_K, repeat_K + moved_RK, NEVER)
     own = had_K[tried_R]
     repeat_RK[np.flatnonzero(own >= 0), own[own >= 0]] = NEVER
