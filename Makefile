@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -109,6 +109,10 @@ bench-read: $(VENV)/.ready  ## Reads beside Feast's servers; one of them: make b
 
 bench-freshness: $(VENV)/.ready  ## How soon what came in is served
 	$(BIN)/python -m tests.bench.freshness
+
+bench-retrieval: $(VENV)/.ready  ## An approximate index against exact scoring of a million items (some minutes)
+	$(BIN)/pip install -q -c constraints.txt faiss-cpu
+	$(BIN)/python -m tests.bench.retrieval
 
 bench-%: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.reads $*

@@ -25,10 +25,12 @@ from .types import (
     AsOf,
     Basis,
     BasisKind,
+    CitedItem,
     ConsumedPolicy,
     Erasure,
     Event,
     EventKind,
+    FallbackKind,
     Forecast,
     ForecastStep,
     Granularity,
@@ -49,9 +51,9 @@ from .types import (
 from .vectors import Vector, cosine, distance, dot, mean, norm, normalise
 
 __all__ = [
-    "AccessDeniedError", "AsOf", "AsyncClient", "Basis", "BasisKind", "Client", "ClientOptions",
+    "AccessDeniedError", "AsOf", "AsyncClient", "Basis", "BasisKind", "CitedItem", "Client", "ClientOptions",
     "ConsumedPolicy", "DeadlineError", "Deadlines", "DriftlineError", "Erasure", "Event",
-    "EventConflictError", "EventKind", "Forecast", "ForecastStep", "Granularity", "Interest",
+    "EventConflictError", "EventKind", "FallbackKind", "Forecast", "ForecastStep", "Granularity", "Interest",
     "InterestBatch", "InternalError", "InvalidArgumentError", "Item", "ItemNotFoundError", "Model",
     "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError", "OverloadedError",
     "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts", "ScoredItem",

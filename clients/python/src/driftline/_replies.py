@@ -29,6 +29,12 @@ _GRANULARITY = {
     vector_pb2.GRANULARITY_DAY: t.Granularity.DAY,
     vector_pb2.GRANULARITY_MONTH: t.Granularity.MONTH,
 }
+_FALLBACK = {
+    recommendation_service_pb2.FALLBACK_KIND_DECLARED_CATEGORIES: (
+        t.FallbackKind.DECLARED_CATEGORIES
+    ),
+    recommendation_service_pb2.FALLBACK_KIND_POPULAR: t.FallbackKind.POPULAR,
+}
 _STAGE = {
     model_service_pb2.MODEL_STAGE_CANDIDATE: t.ModelStage.CANDIDATE,
     model_service_pb2.MODEL_STAGE_LIVE: t.ModelStage.LIVE,
@@ -117,8 +123,39 @@ def forecast(
 def ranked_items(
     reply: RankedReply,
 ) -> t.RankedItems:
+    if isinstance(reply, recommendation_service_pb2.FindSimilarItemsResponse):
+        return t.RankedItems(
+            items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+        )
+    return _recommended(reply, tuple(reply.unmatched))
+
+
+def many_ranked_items(
+    replies: Iterable[recommendation_service_pb2.BatchRecommendItemsResponse],
+) -> dict[str, t.RankedItems]:
+    return {
+        one.user_id: _recommended(one, tuple(reply.unmatched))
+        for reply in replies
+        for one in reply.users
+    }
+
+
+def exported(
+    part: recommendation_service_pb2.ExportRecommendationsResponse,
+) -> list[tuple[str, t.RankedItems]]:
+    return [(one.user_id, _recommended(one, ())) for one in part.users]
+
+
+def _recommended(
+    reply: recommendation_service_pb2.RecommendItemsResponse
+    | recommendation_service_pb2.UserRecommendations,
+    unmatched: tuple[str, ...],
+) -> t.RankedItems:
     return t.RankedItems(
-        items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+        items=tuple(_scored_item(one) for one in reply.items),
+        basis=basis_from_pb(reply.basis),
+        fallback=_FALLBACK.get(reply.fallback, t.FallbackKind.NONE),
+        unmatched=unmatched,
     )
 
 
@@ -218,10 +255,24 @@ def _scored_item(message: recommendation_service_pb2.ScoredItem) -> t.ScoredItem
         categories=tuple(message.categories),
         score=message.score,
         parts=t.ScoreParts(
-            interest=parts.interest, popularity=parts.popularity, repeat=parts.repeat
+            interest=parts.interest,
+            popularity=parts.popularity,
+            repeat=parts.repeat,
+            novelty=parts.novelty,
         )
         if message.HasField("parts")
         else None,
+        is_exploration=message.is_exploration,
+        cited_items=tuple(
+            t.CitedItem(
+                item_id=one.item_id,
+                title=one.title,
+                effect=one.effect,
+                week_count=one.week_count,
+                last_time=instant(one, "last_time"),
+            )
+            for one in message.reason.cited_items
+        ),
     )
 
 
