@@ -3,19 +3,17 @@
 No burst is needed to learn from: the threshold is the lowest at which users as they are raise no
 more alarms a year than asked.
 
-Shape suffixes: D = width, G = topics, N = items, P = periods seen.
+Shape suffixes: D = width, G = topics, P = periods seen.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from services.core.burst_state import BurstModel
 from services.core.bursts import advance, detect, measure, new_state
 from services.core.calibration import Calibrated
 from services.core.forecasts import Forecaster
-from services.core.pooling import F64, I64
 from services.core.records import F32
 from services.core.schema import Granularity
 from services.core.trajectories import TrajectoryBatch
@@ -46,7 +44,7 @@ def fit_bursts(batch: TrajectoryBatch, topics_GD: F32, config: BurstFitConfig) -
 
     Args:
         batch: trajectories of the users that choose.
-        topics_GD: what interest can burst for, from `cluster_topics` or of categories.
+        topics_GD: what interest can burst for, categories or clusters of items.
         config: what the fit aims at.
     """
     centre_D = batch.vec_UTD[batch.mask_UT].mean(axis=0)
@@ -68,26 +66,14 @@ def fit_burst_forecaster(batch: TrajectoryBatch, validation: int = 8) -> Forecas
     return Calibrated(inner=level, calibration=calibrate(backtest(level, batch, cut, 2)))
 
 
-def cluster_topics(items_ND: F32, topics: int, seed: int) -> F32:
-    """Return unit centres of items' clusters, at most one for each three items."""
-    count = max(min(topics, len(items_ND) // 3), 1)
-    centres, _ = kmeans2(items_ND.astype(np.float64), count, minit="++", iter=20, seed=seed)
-    return _unit(centres)
-
-
-def category_topics(items_ND: F32, group_N: I64, weight_N: F64) -> F32:
-    """Return unit means of groups 0..G-1 of items; items of group -1 are in none."""
-    sums = np.zeros((int(group_N.max()) + 1, items_ND.shape[1]))
-    kept = group_N >= 0
-    np.add.at(sums, group_N[kept], items_ND[kept] * weight_N[kept, None])
-    return _unit(sums)
-
-
-def _unit(vec_GD: F64) -> F32:
-    unit: F32 = (vec_GD / np.maximum(np.linalg.norm(vec_GD, axis=1, keepdims=True), 1e-12)).astype(
-        np.float32
-    )
-    return unit
+def fit_burst_detection(
+    batch: TrajectoryBatch, topics_GD: F32, *, granularity: Granularity, season: int,
+    alarms_a_year: float, has_forecaster: bool,
+) -> tuple[BurstModel, Forecaster | None]:  # fmt: skip
+    """Return what the benchmark asks for; the command line joins the two packages."""
+    config = BurstFitConfig(granularity=granularity, alarms_a_year=alarms_a_year, seasons=(season,))
+    forecaster = fit_burst_forecaster(batch) if has_forecaster else None
+    return fit_bursts(batch, topics_GD, config), forecaster
 
 
 def _offset(model: BurstModel, batch: TrajectoryBatch) -> float:
