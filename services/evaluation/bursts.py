@@ -147,11 +147,15 @@ def run_bursts(
         "seconds": {"total": time.perf_counter() - started},
         "seed": seed,
     }
+    _write(out, report)
+    on_progress("bursts", 5, 5)
+    return report
+
+
+def _write(out: Path, report: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     write_page(out / "report.html", report)
-    on_progress("bursts", 5, 5)
-    return report
 
 
 def _table(
