@@ -23,7 +23,7 @@ from services.training.local_level import choose_local_level, fit_local_level
 PERIODS_A_YEAR = {Granularity.DAY: 365, Granularity.WEEK: 52, Granularity.MONTH: 12}
 OFFSETS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 # Halvings of the interval that the threshold is searched in, and that interval, nats.
-STEPS, LOWEST, HIGHEST = 8, 1.0, 60.0
+STEPS, LOWEST, HIGHEST = 11, 1.0, 2000.0
 # First period whose alarms count.
 BURN_IN = 12
 
