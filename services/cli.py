@@ -386,12 +386,9 @@ def evaluate_bursts(
 
 
 def _events(events: Path | None) -> Any:
-    """Return the file, or the demo's data."""
-    if events is not None:
-        return events
     from services.pipeline.complete_journey import complete_journey_events
 
-    return complete_journey_events()
+    return complete_journey_events() if events is None else events
 
 
 def parse_horizons(said: str) -> tuple[int, ...]:
