@@ -273,7 +273,10 @@ def evaluate(
         int, typer.Option(min=1, help="Models of ours, each trained with another seed.")
     ] = 1,
     ablate: Annotated[
-        bool, typer.Option(help="A model of ours without the interest vector too.")
+        bool,
+        typer.Option(
+            help="A model of ours without the interest vector too, and forecasts of frozen vectors."
+        ),
     ] = False,
     peers: Annotated[
         bool, typer.Option(help="RecTools and implicit too; they live in .venv-peers.")
@@ -285,7 +288,7 @@ def evaluate(
     from services.evaluation.command import run_evaluate
     from services.evaluation.peers import peer_venv
     from services.store.backbone import load_backbone
-    from services.training.evaluated import EvaluatedTrainer, variants
+    from services.training.evaluated import EvaluatedTrainer, FrozenTrainer, variants
 
     if (events is None) != complete_journey:
         raise typer.BadParameter("name a file of events, or --complete-journey")
@@ -312,6 +315,7 @@ def evaluate(
             backbone=load_backbone(load_settings().backbone),
             trainer=EvaluatedTrainer(),
             variants=variants(seeds=seeds, is_ablated=ablate),
+            frozen=FrozenTrainer(seed=seed) if ablate else None,
             on_progress=bars.report,
         ).report
     if leave_one_out:

@@ -67,6 +67,8 @@ class Ranker:
     repeat_in_YK: F32
     repeat_hidden_K: F32
     repeat_out_K: F32
+    # t: what an item had by few gains over one had by many.
+    repeat_tail_weight: float
     # s.
     repeat_discovery_shift: float
 
@@ -112,5 +114,6 @@ def neutral_ranker(
         repeat_in_YK=np.zeros((repeat_inputs(half_lives, windows, 1), 1), np.float32),
         repeat_hidden_K=np.zeros(1, np.float32),
         repeat_out_K=np.zeros(1, np.float32),
+        repeat_tail_weight=0.0,
         repeat_discovery_shift=0.0,
     )

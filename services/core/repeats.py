@@ -2,7 +2,7 @@
 
     repeat = log sum_h a_h exp(x_j . g_h) r_jh / (A_h + k_h)
              + (d + x_j . d') 2 ** (-age / recent) + e q . x_j + f + f' log(1 + A_last)
-             + v . tanh(N y + n)
+             + v . tanh(N y + n) - t (log share_j + 9)
     y      = [f_j, P x_j, log(1 + r_jh), log(1 + A_h) / 3, log((r_jh + .1) / (A_h + 1)),
               log(1 + age) / 3, 2 ** (-age / recent), 2 ** (-age / 28)]
 
@@ -10,7 +10,9 @@ r_jh are decayed counts of the weeks with the item, A_h of the user's active wee
 since the user last had it, in days; f_j are the item's popularity and age (ranking.item_features).
 The first two lines are a rate, and how it differs soon after; the net bends them: bread is due
 within days and detergent is not, and what is on offer is had again sooner. g, d' and P read that
-from the item's vector, so it holds for items that training never saw.
+from the item's vector, so it holds for items that training never saw. t is not learned: likelihood
+wants it at 0. It spreads what is recommended over more of the catalogue; share_j is of the longest
+window.
 
 Shape suffixes: U = users, N = items, H = half-lives, I = items that somebody had, R = (user, item) pairs,
 F = item features, Y = inputs of the net.
@@ -53,6 +55,7 @@ def repeat_scores(
     age_days_R = np.maximum(now - states.repeat_last_times_R, 0.0) / DAY_S
     recent_R = np.exp2(-age_days_R / ranker.repeat_recent_half_life_days)
     recent_weight_I = ranker.repeat_recent_weight + items_ID @ ranker.repeat_recent_item_D
+    tail_I = ranker.repeat_tail_weight * LOG_SCALE * features_NF[had_I, -2]
     user_gate_U = ranker.repeat_bias + ranker.repeat_activity_weight * np.log1p(activity_UH[:, -1])
     of_item_IP = np.concatenate([features_NF[had_I], items_ID @ ranker.repeat_project_DP], axis=1)
     of_pair_RY = np.concatenate(
@@ -76,6 +79,7 @@ def repeat_scores(
         + ranker.repeat_interest_weight * interest_R
         + user_gate_U[user_R]
         + net_R
+        - tail_I[item_R]
     )
     return score_R
 

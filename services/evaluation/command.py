@@ -99,6 +99,7 @@ def run_evaluate(
     trainer: Trainer,
     model: Model | None = None,
     variants: Mapping[str, Model | Trainer] | None = None,
+    frozen: Trainer | None = None,
     every: int = 1,
     until: datetime | None = None,
     user_limit: int = USER_LIMIT,
@@ -122,6 +123,7 @@ def run_evaluate(
         model: use this one instead; it must not have seen the first origin.
         variants: other models of ours by name, or what trains them (driftline_without_vector);
             compared, but not counted as rivals. Trained as strictly.
+        frozen: fits forecasters to the frozen texts' vectors; they are reported beside ours.
         every: periods between origins; horizons of as many periods are then disjoint.
         until: events at or after it are not read.
         user_limit: more users than this at an origin are sampled.
@@ -149,11 +151,12 @@ def run_evaluate(
     encoder = EncodedTexts(backbone)
     text_NV = encoder.encode(data.texts, lambda done, total: on_progress("encode", done, total))
     training = time.perf_counter()
+    given = {"model": model or trainer, **(variants or {})} | ({"frozen": frozen} if frozen else {})
     others = _models(
-        {"model": model or trainer, **(variants or {})}, frame, encoder, granularity,
+        given, frame, encoder, granularity,
         first_origin, on_progress,
     )  # fmt: skip
-    model = others.pop("model")
+    model, beside = others.pop("model"), others.pop("frozen", None)
     evaluating = time.perf_counter()
     items_ND = model.tower.item_vectors(text_NV, data.item_ids)
     asked = None
@@ -180,7 +183,7 @@ def run_evaluate(
         **_rankings(samples, split, (OURS, *methods.variants), rng),
         **vector_report(
             data, split, model, items_ND, text_NV, horizons=max(horizons),
-            user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress,
+            user_limit=user_limit, seed=seed, rng=rng, on_progress=on_progress, frozen=beside,
         ),
     }  # fmt: skip
     predicted = predict_at or instant(split.start(split.origins[-1]))

@@ -8,7 +8,7 @@ from typing import Any
 from services.core.errors import InvalidArgument, NotReady
 
 # Counts up where the content of a folder changes: 2 has known items and the nets of the ranker.
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "model.json"
 
 

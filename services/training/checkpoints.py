@@ -4,6 +4,7 @@ FOLDER/lock                        held by the one training that runs
 FOLDER/workers                     held by the process whose workers write states, if it has any
 FOLDER/ray.log                     what the last of those processes said
 FOLDER/{key}/ranker.safetensors    module, optimizer and counts after some step
+FOLDER/{key}/try-{epochs}/ranker.safetensors   the same of a trial (choose_epochs.py)
 FOLDER/{key}/{granularity}.safetensors   a fitted forecaster
 
 The key hashes everything that decides the result, so other data or another configuration never
@@ -17,7 +18,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ class Checkpoints:
     folder: Path
     # Shortest time between two states of one name; the last one is always kept.
     every_s: float = 10.0
+
+    def part(self, name: str) -> "Checkpoints":
+        """Return the states of a part of the work; they lie in a folder of this one's."""
+        return replace(self, folder=self.folder / name)
 
     def write(self, name: str, state: State) -> None:
         """Replace a state, durably."""

@@ -18,6 +18,7 @@ from services.core.progress import Progress
 from services.core.records import F32
 from services.core.top import top_rows
 from services.training.batches import make_batch
+from services.training.checkpoints import Checkpoints
 from services.training.examples import Origin
 from services.training.fit_ranker import FittedRanker, shared_batches, train_ranker
 from services.training.ranker import RankerConfig, RankerModule
@@ -37,6 +38,7 @@ def choose_epochs(
     config: RankerConfig,
     on_progress: Progress = lambda stage, done, total: None,
     workers: Workers = ALONE,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[int, dict[int, float]]:
     """Return the best of `config.epoch_choices`, and each one's quality.
 
@@ -52,6 +54,7 @@ def choose_epochs(
         config: what is trained.
         on_progress: called with stage, done, total.
         workers: who takes part; each calls this with the same arguments and returns the same.
+        checkpoints: where states of the trials are kept and taken up; unset means nowhere.
     """
     judges = min(_JUDGES, len(origins) // 4)
     if judges == 0 or len(config.epoch_choices) == 1:
@@ -65,7 +68,7 @@ def choose_epochs(
 
         fitted = train_ranker(
             learned, text_NV, item_ids, half_lives_days, replace(config, epochs=epochs), report,
-            workers=workers,
+            workers=workers, checkpoints=checkpoints.part(f"try-{epochs}") if checkpoints else None,
         )  # fmt: skip
         ndcg = ranking_quality(fitted, held, text_NV, item_ids, half_lives_days, config, workers)
         if not qualities:

@@ -47,6 +47,8 @@ class RankerConfig:
     # Of the repeat net; see core/repeats.py.
     repeat_projected: int = 8
     repeat_hidden: int = 32
+    # Favours items had by few, for coverage; see core/repeats.py.
+    repeat_tail: float = 0.02
     # Periods before the end of the data that serve as examples, newest first.
     origins: int = 36
     # The truth of an origin is all of the next so many periods.
@@ -107,7 +109,7 @@ class RankerModule(nn.Module):
         self.repeat = RepeatTerm(
             width=width, half_lives=half_lives, windows=windows,
             recent_half_life_days=config.repeat_recent_half_life_days,
-            projected=config.repeat_projected, hidden=config.repeat_hidden,
+            projected=config.repeat_projected, hidden=config.repeat_hidden, tail=config.repeat_tail,
         )  # fmt: skip
         self.shift = nn.Parameter(torch.zeros(()))
 

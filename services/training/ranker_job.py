@@ -53,8 +53,9 @@ def run_ranker_job(
     learned, config, qualities = origins[:cut], job.config, dict[int, float]()
     if config.epochs == 0:
         epochs, qualities = choose_epochs(
-            learned, job.text_NV, job.item_ids, job.half_lives_days, config, on_progress, workers
-        )
+            learned, job.text_NV, job.item_ids, job.half_lives_days, config, on_progress, workers,
+            job.checkpoints,
+        )  # fmt: skip
         config = replace(config, epochs=epochs)
     fitted = train_ranker(
         learned,

@@ -28,10 +28,10 @@ class RepeatTerm(nn.Module):
 
     def __init__(
         self, *, width: int, half_lives: int, windows: int, recent_half_life_days: float,
-        projected: int, hidden: int,
+        projected: int, hidden: int, tail: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.recent_half_life_days = recent_half_life_days
+        self.recent_half_life_days, self.tail = recent_half_life_days, tail
         self.log_weight_H = nn.Parameter(torch.zeros(half_lives))
         self.log_prior_H = nn.Parameter(torch.zeros(half_lives))
         self.item_DH = nn.Parameter(torch.zeros(width, half_lives))
@@ -68,12 +68,15 @@ class RepeatTerm(nn.Module):
             torch.exp2(-age_days_R / SLOW_DAYS)[:, None],
         ]
         net_R: Tensor = self.net_out(torch.tanh(self.net_in(torch.cat(inputs, 1))))[:, 0]
+        # Not learned: what is learned would undo it.
+        tail = 0.0 if self.training else self.tail
         return (
             torch.log(rate_R.clamp_min(1e-30))
             + (self.recent + items_ND @ self.recent_item_D)[item_R] * recent_R
             + self.interest * interest_R
             + gate_B[user_R]
             + net_R
+            - tail * LOG_SCALE * batch.features_NF[item_R, -2]
         )
 
     def export(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ class RepeatTerm(nn.Module):
             "repeat_in_YK": to_numpy(self.net_in.weight.T),
             "repeat_hidden_K": to_numpy(self.net_in.bias),
             "repeat_out_K": to_numpy(self.net_out.weight[0]),
+            "repeat_tail_weight": self.tail,
         }
 
     @staticmethod

@@ -50,6 +50,7 @@ def ranker(seed=0):
         repeat_in_YK=normal(repeat_inputs(2, 2, 2), 6),
         repeat_hidden_K=normal(6),
         repeat_out_K=normal(6),
+        repeat_tail_weight=0.3,
         repeat_discovery_shift=-0.7,
     )
 
@@ -131,6 +132,7 @@ def slow_score(world, u, j, r, now):
         + r.repeat_bias
         + r.repeat_activity_weight * np.log1p(activity[-1])
         + net
+        - r.repeat_tail_weight * (log_share[-1] + 9)
     )
     return np.logaddexp(discovery + r.repeat_discovery_shift, repeat)
 

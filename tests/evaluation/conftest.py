@@ -5,6 +5,7 @@ import pytest
 from services.core.recurrent import CELLS, RecurrentConfig
 from services.core.schema import Granularity
 from services.evaluation.command import run_evaluate
+from services.training.evaluated import FrozenTrainer
 from services.training.forecaster import ForecasterConfig
 from services.training.ranker import RankerConfig
 from services.training.train import TrainConfig, train
@@ -33,4 +34,5 @@ def evaluate(events, out, **kwargs):
 def evaluated(tmp_path_factory):
     """A report on planted data, and its folder."""
     out = tmp_path_factory.mktemp("evaluated")
-    return evaluate(planted_events(users=40, weeks=20), out), out
+    events = planted_events(users=40, weeks=20)
+    return evaluate(events, out, frozen=FrozenTrainer()), out

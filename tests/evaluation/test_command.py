@@ -52,6 +52,17 @@ def test_the_report_has_the_agreed_keys(evaluated):
     assert {"encode", "train", "evaluate"} <= set(report["seconds"])
 
 
+def test_forecasts_of_the_frozen_space_stand_beside_ours_and_rank_nothing(evaluated):
+    result, out = evaluated
+    frozen, ours = result.report["forecast_frozen"], result.report["forecast"]
+    assert set(frozen) == set(ours)
+    # The same users and periods, in another space.
+    assert frozen["h1"]["driftline"]["samples"] == ours["h1"]["driftline"]["samples"]
+    assert frozen["h1"]["driftline"]["mse"] != ours["h1"]["driftline"]["mse"]
+    assert "frozen" not in result.report["recommendation"]["all"]["h1"]
+    assert "share of its ceiling" in (out / "report.html").read_text()
+
+
 def test_figures_by_origin_average_to_the_table_and_say_what_was_lost(evaluated):
     report = evaluated[0].report
     row = report["recommendation"]["all"]["h1"]["driftline"]

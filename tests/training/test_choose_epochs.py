@@ -1,6 +1,9 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from services.training.checkpoints import Checkpoints
 from services.training.choose_epochs import choose_epochs, ranking_quality
 from services.training.fit_ranker import train_ranker
 from services.training.train import TrainConfig, train
@@ -31,6 +34,30 @@ def test_choices_after_a_worse_one_are_not_tried():
     # Nothing is learned: more of it is never better, and a worse one is the last that is tried.
     assert epochs == 4
     assert max(qualities.values()) == 2.0
+
+
+def test_a_killed_choice_goes_on_with_the_trial_it_was_in(tmp_path):
+    data, text = planted(users=20, weeks=14)
+    origins, kept = origins_of(data, 8), Checkpoints(folder=tmp_path, every_s=0.0)
+    config = replace(SMALL, epochs=0, epoch_choices=(1, 4))
+    steps: list[tuple[str, int]] = []
+
+    def choose(checkpoints, killed_at=("never", 0)):
+        def note(stage, done, total):
+            steps.append((stage, done))
+            if (stage, done) == killed_at:
+                raise KeyboardInterrupt
+
+        return choose_epochs(
+            origins, text, data.item_ids, POOLING.half_lives_days, config, note, checkpoints=checkpoints
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        choose(kept, killed_at=("try 4 epochs", 3))
+    steps.clear()
+    resumed = choose(kept)
+    assert steps[0] == ("try 4 epochs", 4)
+    assert resumed == choose(None)
 
 
 def test_too_few_origins_to_judge_leave_the_first_choice():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.core.schema import Granularity
-from services.training.evaluated import EvaluatedTrainer, variants
+from services.training.evaluated import EvaluatedTrainer, FrozenTrainer, variants
 from tests.planted import START, WordEncoder, planted_events
 
 
@@ -38,3 +38,19 @@ def test_a_model_without_the_vector_asks_for_nothing_of_it(without_vector):
 def test_a_model_without_forecasters_has_none_and_saw_nothing_late(without_vector):
     assert without_vector.forecasters == {}
     assert without_vector.trained_until == START + timedelta(weeks=8)
+
+
+def test_the_frozen_space_is_the_texts_own_and_is_foretold_without_nets():
+    encoder, until = WordEncoder(), START + timedelta(weeks=24)
+    model = FrozenTrainer()(
+        planted_events(users=40, weeks=26), encoder,
+        granularity=Granularity.WEEK, until=until, on_progress=lambda stage, done, total: None,
+    )  # fmt: skip
+    text_NV = encoder.encode(["jazz vinyl", "garden rake"])
+    np.testing.assert_allclose(
+        model.tower.item_vectors(text_NV, ("a", "b")), text_NV, rtol=0, atol=1e-6
+    )
+    spec = model.forecasters[Granularity.WEEK]
+    assert len(spec.arrays["centre_D"]) == encoder.spec.width
+    assert not {"gru", "lstm", "arima", "ets"} & set(spec.config["members"])
+    assert model.trained_until == until
