@@ -11,6 +11,7 @@ from typing import Any
 
 import mmh3
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 # ValueType.STRING of Feast's entity keys.
@@ -57,15 +58,8 @@ def redis_time_field(view: str) -> bytes:
 
 def decode_timestamp(data: bytes) -> datetime:
     """Return the instant of a serialized `google.protobuf.Timestamp`, UTC."""
-    seconds, nanos, position = 0, 0, 0
-    while position < len(data):
-        tag = data[position]
-        value, position = _varint(data, position + 1)
-        if tag == 1 << 3:
-            seconds = _signed(value)
-        elif tag == 2 << 3:
-            nanos = value
-    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    stamp = Timestamp.FromString(data)
+    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
 def decode_value(data: bytes) -> Value:
