@@ -119,24 +119,55 @@ class ForecastAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecommendQuery:
-    user_id: str
+class Wishes:
+    """How to recommend."""
+
+    # Items a user at most.
     limit: int
     filters: Filters
+    # In [0, 1]; see core/selection.Variety.
+    diversity: float = 0.0
+    exploration_share: float = 0.0
+    # 0 means the ISO week of the instant.
+    exploration_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendQuery:
+    user_id: str
+    wishes: Wishes
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendManyQuery:
+    user_ids: tuple[str, ...]
+    wishes: Wishes
     as_of: AsOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendAnswer:
+    user_id: str
     catalogue: Catalogue
     items: RankedItems
     basis: Basis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendAnswers:
+    # In the order asked.
+    answers: tuple[RecommendAnswer, ...]
+    # Categories and item ids asked for that the catalogue does not have.
+    unmatched: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarQuery:
-    item_id: str
+    # At least one; the answer is near their mean.
+    item_ids: tuple[str, ...]
     limit: int
+    filters: Filters
     as_of: AsOf
 
 

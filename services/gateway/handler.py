@@ -3,6 +3,7 @@
 Errors, deadlines, checks and logs are runtime/interceptors.py's.
 """
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from driftline.v1 import event_service_pb2 as events
@@ -101,6 +102,20 @@ class RecommendationHandler(recommendations_grpc.RecommendationServiceServicer):
         query = recommendation_messages.recommend_query_from_pb(request, self._now())
         answer = await self._recommender.recommend(query)
         return recommendation_messages.recommendations_to_pb(answer)
+
+    async def BatchRecommendItems(
+        self, request: recommendations.BatchRecommendItemsRequest, context: Any
+    ) -> recommendations.BatchRecommendItemsResponse:
+        query = recommendation_messages.many_query_from_pb(request, self._now())
+        answer = await self._recommender.recommend_many(query)
+        return recommendation_messages.many_to_pb(answer)
+
+    async def ExportRecommendations(
+        self, request: recommendations.ExportRecommendationsRequest, context: Any
+    ) -> AsyncIterator[recommendations.ExportRecommendationsResponse]:
+        query = recommendation_messages.many_query_from_pb(request, self._now())
+        async for answer in self._recommender.export(query):
+            yield recommendation_messages.export_to_pb(answer)
 
     async def FindSimilarItems(
         self, request: recommendations.FindSimilarItemsRequest, context: Any

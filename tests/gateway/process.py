@@ -71,12 +71,14 @@ def gateway(folder: Path, **settings: Any) -> Iterator[Process]:
     """Run a gateway until the end of the block; one that still runs then is killed."""
     scratch = folder.parent / "run"
     scratch.mkdir(exist_ok=True)
+    # Of a gateway that ran here before.
+    (scratch / "port").unlink(missing_ok=True)
     chosen = Settings(**({"data_dir": folder, "port": 0, "port_file": scratch / "port"} | settings))
     log = scratch / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.gateway.main"],
-            env={**os.environ, **chosen.environment()},
+            env={**_inherited(), **chosen.environment()},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -92,3 +94,8 @@ def gateway(folder: Path, **settings: Any) -> Iterator[Process]:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+def _inherited() -> dict[str, str]:
+    # Where a test imported Feast, prometheus_client would share its values through files.
+    return {k: v for k, v in os.environ.items() if not k.upper().startswith("PROMETHEUS_")}

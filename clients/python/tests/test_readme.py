@@ -29,7 +29,9 @@ def target(serve, refuse):
     def script(name, request, context):
         service, method = name.removeprefix("driftline.v1.").split("Service/")
         try:
-            return fake._send(Call(service, method, request), None)
+            call = Call(service, method, request)
+            is_stream = method == "ExportRecommendations"
+            return fake._stream(call, None) if is_stream else fake._send(call, None)
         except DriftlineError as error:
             problem = {
                 "code": error.code,
@@ -54,6 +56,8 @@ def test_the_examples_run_as_they_stand(target, capsys):
     assert "26 of 52 weeks, the first 2017-W01" in said
     assert "['1'] ('nobody',)" in said
     assert "popular items instead: True" in said
+    assert "popular not in the catalogue: ('dairy',)" in said
+    assert "nobody 2 True" in said
     assert "75%  dairy" in said
     assert "nobody is unknown: no interest vector for this user" in said
     assert "2017-W26 2017-07-03" in said

@@ -119,7 +119,7 @@ def _evidence_to_pb(evidence: Evidence | None, titles: Mapping[str, str]) -> pb.
         return None
     return pb.Evidence(
         items=[
-            pb.CitedItem(item_id=item_id, title=titles.get(item_id, ""))
+            pb.EvidenceItem(item_id=item_id, title=titles.get(item_id, ""))
             for item_id in evidence.item_ids
         ],
         first_week=_week(evidence.first_week),

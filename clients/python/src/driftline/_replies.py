@@ -42,6 +42,12 @@ _WISH = {
     profile_service_pb2.TOPIC_WISH_NOT_INTERESTED: t.TopicWish.NOT_INTERESTED,
     profile_service_pb2.TOPIC_WISH_MORE: t.TopicWish.MORE,
 }
+_FALLBACK = {
+    recommendation_service_pb2.FALLBACK_KIND_DECLARED_CATEGORIES: (
+        t.FallbackKind.DECLARED_CATEGORIES
+    ),
+    recommendation_service_pb2.FALLBACK_KIND_POPULAR: t.FallbackKind.POPULAR,
+}
 _STAGE = {
     model_service_pb2.MODEL_STAGE_CANDIDATE: t.ModelStage.CANDIDATE,
     model_service_pb2.MODEL_STAGE_LIVE: t.ModelStage.LIVE,
@@ -130,8 +136,39 @@ def forecast(
 def ranked_items(
     reply: RankedReply,
 ) -> t.RankedItems:
+    if isinstance(reply, recommendation_service_pb2.FindSimilarItemsResponse):
+        return t.RankedItems(
+            items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+        )
+    return _recommended(reply, tuple(reply.unmatched))
+
+
+def many_ranked_items(
+    replies: Iterable[recommendation_service_pb2.BatchRecommendItemsResponse],
+) -> dict[str, t.RankedItems]:
+    return {
+        one.user_id: _recommended(one, tuple(reply.unmatched))
+        for reply in replies
+        for one in reply.users
+    }
+
+
+def exported(
+    part: recommendation_service_pb2.ExportRecommendationsResponse,
+) -> list[tuple[str, t.RankedItems]]:
+    return [(one.user_id, _recommended(one, ())) for one in part.users]
+
+
+def _recommended(
+    reply: recommendation_service_pb2.RecommendItemsResponse
+    | recommendation_service_pb2.UserRecommendations,
+    unmatched: tuple[str, ...],
+) -> t.RankedItems:
     return t.RankedItems(
-        items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+        items=tuple(_scored_item(one) for one in reply.items),
+        basis=basis_from_pb(reply.basis),
+        fallback=_FALLBACK.get(reply.fallback, t.FallbackKind.NONE),
+        unmatched=unmatched,
     )
 
 
@@ -192,7 +229,7 @@ def _topic(one: profile_service_pb2.TopicInterest) -> t.TopicInterest:
 
 def _evidence(one: profile_service_pb2.Evidence) -> t.Evidence:
     return t.Evidence(
-        items=tuple(t.CitedItem(item_id=item.item_id, title=item.title) for item in one.items),
+        items=tuple(t.EvidenceItem(item_id=item.item_id, title=item.title) for item in one.items),
         first_week=one.first_week,
         last_week=one.last_week,
         event_count=one.event_count,
@@ -299,10 +336,24 @@ def _scored_item(message: recommendation_service_pb2.ScoredItem) -> t.ScoredItem
         categories=tuple(message.categories),
         score=message.score,
         parts=t.ScoreParts(
-            interest=parts.interest, popularity=parts.popularity, repeat=parts.repeat
+            interest=parts.interest,
+            popularity=parts.popularity,
+            repeat=parts.repeat,
+            novelty=parts.novelty,
         )
         if message.HasField("parts")
         else None,
+        is_exploration=message.is_exploration,
+        cited_items=tuple(
+            t.CitedItem(
+                item_id=one.item_id,
+                title=one.title,
+                effect=one.effect,
+                week_count=one.week_count,
+                last_time=instant(one, "last_time"),
+            )
+            for one in message.reason.cited_items
+        ),
     )
 
 

@@ -14,9 +14,11 @@ sum that a test can do by hand:
     score = cosine(newest weekly vector, item vector)      0 where either is missing
           + events of the item / all events
           + the user's events of the item / the user's events
+
+The reason cites the item itself where the user had it. Diversity and exploration change nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -237,6 +239,9 @@ class FakeClient(FakeData, Client):
     def _send(self, call: Call, timeout_s: float | None) -> Any:
         return self._server.answer(call)
 
+    def _stream(self, call: Call, timeout_s: float | None) -> Iterator[Any]:
+        yield self._server.answer(call)
+
 
 class AsyncFakeClient(FakeData, AsyncClient):
     """An `AsyncClient` without a network."""
@@ -249,6 +254,9 @@ class AsyncFakeClient(FakeData, AsyncClient):
 
     async def _send(self, call: Call, timeout_s: float | None) -> Any:
         return self._server.answer(call)
+
+    async def _stream(self, call: Call, timeout_s: float | None) -> AsyncIterator[Any]:
+        yield self._server.answer(call)
 
 
 def _event_from_pb(event: event_pb2.Event) -> Event:

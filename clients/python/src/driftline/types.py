@@ -45,6 +45,14 @@ class ConsumedPolicy(_Name):
     ONLY = "only"  # buy again
 
 
+class FallbackKind(_Name):
+    """What stands in for the interest of a user of whom nothing is known."""
+
+    NONE = "none"
+    DECLARED_CATEGORIES = "declared_categories"  # what is popular there
+    POPULAR = "popular"
+
+
 class BasisKind(_Name):
     """How personal an answer is."""
 
@@ -264,6 +272,22 @@ class ScoreParts:
     popularity: float
     # The user's own repetition of it; 0 where never consumed.
     repeat: float
+    # How far it is from everything the user had, in [0, 1]; no part of the sum.
+    novelty: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CitedItem:
+    """An item of the user's history that a recommendation rests on."""
+
+    item_id: str
+    title: str
+    # How much lower the score would be had the user never had it.
+    effect: float
+    # Weeks in which the user had it, older ones counted less.
+    week_count: float
+    # When the user last had it.
+    last_time: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +302,10 @@ class ScoredItem:
     score: float
     # None for similar items.
     parts: ScoreParts | None = None
+    # Drawn by exploration instead of ranked.
+    is_exploration: bool = False
+    # What of the user's history the score rests on, strongest first; empty: popularity alone.
+    cited_items: tuple[CitedItem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +314,10 @@ class RankedItems:
 
     items: tuple[ScoredItem, ...]
     basis: Basis
+    # What stood in for the user's own interest.
+    fallback: FallbackKind = FallbackKind.NONE
+    # Categories and item ids asked for that the catalogue does not have; empty in exports.
+    unmatched: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ScoredItem]:
         return iter(self.items)
@@ -343,7 +375,7 @@ class TopicCorrection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CitedItem:
+class EvidenceItem:
     """An item that a statement cites."""
 
     item_id: str
@@ -355,7 +387,7 @@ class Evidence:
     """Events that a statement rests on."""
 
     # Most frequent first, at most 5.
-    items: tuple[CitedItem, ...]
+    items: tuple[EvidenceItem, ...]
     # ISO names, like 2026-W40.
     first_week: str
     last_week: str

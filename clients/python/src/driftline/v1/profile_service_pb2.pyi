@@ -416,13 +416,13 @@ class Evidence(google.protobuf.message.Message):
     event_count: builtins.int
     """Events in these weeks, of the topic where the statement is of one."""
     @property
-    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CitedItem]:
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EvidenceItem]:
         """Items, most frequent first, at most 5."""
 
     def __init__(
         self,
         *,
-        items: collections.abc.Iterable[global___CitedItem] | None = ...,
+        items: collections.abc.Iterable[global___EvidenceItem] | None = ...,
         first_week: builtins.str = ...,
         last_week: builtins.str = ...,
         event_count: builtins.int = ...,
@@ -432,7 +432,7 @@ class Evidence(google.protobuf.message.Message):
 global___Evidence = Evidence
 
 @typing.final
-class CitedItem(google.protobuf.message.Message):
+class EvidenceItem(google.protobuf.message.Message):
     """An item that a statement cites."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -451,7 +451,7 @@ class CitedItem(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "title", b"title"]) -> None: ...
 
-global___CitedItem = CitedItem
+global___EvidenceItem = EvidenceItem
 
 @typing.final
 class ChangePoint(google.protobuf.message.Message):
