@@ -24,7 +24,9 @@ def target(serve, refuse):
     fake.put_forecast("1", {f"2018-W{week:02}": [1.0, 0.5] for week in range(1, 5)})
     fake.put_item("milk", [1.0, 0.0], title="Milk")
     fake.put_item("rye", [0.0, 1.0], title="Rye bread")
-    fake.put_profile("1", [("dairy", 0.75, 0.5), ("bakery", 0.25, 0.5)])
+    fake.put_profile(
+        "1", [("dairy", 0.75, 0.5), ("bakery", 0.25, 0.5)], topics=[("t1", "dairy: milk", 1.0)]
+    )
 
     def script(name, request, context):
         service, method = name.removeprefix("driftline.v1.").split("Service/")
