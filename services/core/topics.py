@@ -180,8 +180,8 @@ def _start(pool_ND: F32, wanted: int, start_SD: F32 | None, rng: np.random.Gener
 
 def _means(pool_ND: F32, topic_N: I64, before_TD: F32) -> F32:
     """Return the direction of each topic's items; where there are none, or they cancel, as before."""
-    sum_TD = np.zeros(before_TD.shape, np.float64)
-    np.add.at(sum_TD, topic_N, pool_ND)
+    is_of_TN = topic_N[None, :] == np.arange(len(before_TD))[:, None]
+    sum_TD = is_of_TN.astype(np.float32) @ pool_ND
     norm_T = np.linalg.norm(sum_TD, axis=1, keepdims=True)
     mean_TD = np.where(norm_T > 1e-9, sum_TD / np.maximum(norm_T, 1e-9), before_TD)
     return mean_TD.astype(np.float32)
