@@ -7,9 +7,11 @@ Shape suffixes: T = topics of the space, K = topics that the user had, P = weeks
 (core/activity.py), I = items of the activity.
 """
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,26 +158,31 @@ class _Seen:
     """A user's activity by topic and week."""
 
     activity: Activity
-    topic_C: I64
     first_week: int
     # Rows of Topics, ascending.
     topic_K: I64
     count_KP: F64
     total_P: F64
+    # (item, week as a row of P, count) of each topic's cells: few, so that plain loops beat arrays.
+    cells_K: tuple[list[tuple[int, int, int]], ...]
 
-    def evidence(self, row: int, first: int, last: int) -> Evidence:
-        """Return what speaks for a topic (a row of K; -1: all) in some weeks (rows of P)."""
-        week_C = self.activity.week_C - self.first_week
-        of_C = self.topic_C == self.topic_K[row] if row >= 0 else self.topic_C != NO_TOPIC
-        of_C = of_C & (week_C >= first) & (week_C <= last)
-        items, counts = self.activity.item_C[of_C], self.activity.count_C[of_C]
-        count_I = np.bincount(items, weights=counts, minlength=len(self.activity.item_ids))
-        best = np.argsort(-count_I, kind="stable")[:CITED_ITEMS]
+    @property
+    def last(self) -> int:
+        """Newest week, a row of P."""
+        return len(self.total_P) - 1
+
+    def evidence(self, cells: Iterable[tuple[int, int, int]], first: int, last: int) -> Evidence:
+        """Return what cells say in some weeks (rows of P)."""
+        events: dict[int, int] = {}
+        for item, week, count in cells:
+            if first <= week <= last:
+                events[item] = events.get(item, 0) + count
+        best = heapq.nsmallest(CITED_ITEMS, events, key=lambda item: (-events[item], item))
         return Evidence(
-            item_ids=tuple(self.activity.item_ids[i] for i in best.tolist() if count_I[i] > 0),
+            item_ids=tuple(self.activity.item_ids[item] for item in best),
             first_week=self.first_week + first,
             last_week=self.first_week + last,
-            event_count=int(counts.sum()),
+            event_count=sum(events.values()),
         )
 
 
@@ -196,8 +203,9 @@ def paint_portrait(
     weight_K, low_K, high_K = _weights(seen, prior_T)
     trend_K, trend_from = _trends(seen)
     changes = _changes(seen)
-    standings = _standings(seen)
-    last = len(seen.total_P) - 1
+    last = seen.last
+    whole_K = [seen.evidence(cells, 0, last) for cells in seen.cells_K]
+    standings = _standings(seen, whole_K)
     middle = (trend_from + last + 1) // 2
     interests = []
     for row in np.argsort(-weight_K, kind="stable").tolist():
@@ -215,9 +223,9 @@ def paint_portrait(
                 weight=float(weight_K[row]),
                 weight_low=float(low_K[row]),
                 weight_high=float(high_K[row]),
-                evidence=seen.evidence(row, 0, last),
+                evidence=whole_K[row],
                 trend=trend,
-                trend_evidence=seen.evidence(row, *span) if trend else None,
+                trend_evidence=seen.evidence(seen.cells_K[row], *span) if trend else None,
                 standing=standing,
                 standing_evidence=standing_evidence,
                 change=changes[row],
@@ -247,13 +255,17 @@ def _seen(activity: Activity, topic_of: Mapping[str, int]) -> _Seen | None:
     topic_K, row_C = np.unique(topic_C[known_C], return_inverse=True)
     count_KP = np.zeros((len(topic_K), int(week_C.max()) - first + 1))
     np.add.at(count_KP, (row_C, week_C - first), activity.count_C[known_C])
+    cells_K: tuple[list[tuple[int, int, int]], ...] = tuple([] for _ in topic_K)
+    columns = (row_C, activity.item_C[known_C], week_C - first, activity.count_C[known_C])
+    for row, *cell in zip(*(column.tolist() for column in columns), strict=True):
+        cells_K[row].append((cell[0], cell[1], cell[2]))
     return _Seen(
         activity=activity,
-        topic_C=topic_C,
         first_week=first,
         topic_K=topic_K,
         count_KP=count_KP,
         total_P=count_KP.sum(0),
+        cells_K=cells_K,
     )
 
 
@@ -305,35 +317,36 @@ def _changes(seen: _Seen) -> list[Change | None]:
             float(seen.count_KP[row, side].sum() / max(seen.total_P[side].sum(), 1.0))
             for side in (slice(0, split), slice(split, None))
         )
-        last = len(seen.total_P) - 1
-        span = (split, last) if after > before else (0, split - 1)
+        span = (split, seen.last) if after > before else (0, split - 1)
         changes[row] = Change(
             week=seen.first_week + split,
             share_before=before,
             share_after=after,
-            evidence=seen.evidence(row, *span),
+            evidence=seen.evidence(seen.cells_K[row], *span),
         )
     return changes
 
 
-def _standings(seen: _Seen) -> list[tuple[Standing, Evidence | None]]:
+def _standings(seen: _Seen, whole_K: list[Evidence]) -> list[tuple[Standing, Evidence | None]]:
     """Return core, fling or neither, with what speaks for it."""
-    found: list[tuple[Standing, Evidence | None]] = []
-    windows = [_narrowest(seen, row) for row in range(len(seen.count_KP))]
-    p_value_K = np.array([p_value for p_value, _, _ in windows])
-    flings = noise.discoveries(p_value_K, FALSE_RATE)
-    last = len(seen.total_P) - 1
     # Blocks end with the newest week.
-    block_P = np.arange(last + 1)[::-1] // BLOCK_WEEKS
+    block_P = np.arange(seen.last + 1)[::-1] // BLOCK_WEEKS
     active = np.unique(block_P[seen.total_P > 0])
-    for row, (_, first, end) in enumerate(windows):
-        held = np.unique(block_P[seen.count_KP[row] > 0])
-        if len(active) >= CORE_BLOCKS and len(held) >= CORE_PART * len(active):
-            found.append((Standing.CORE, seen.evidence(row, 0, last)))
-        elif flings[row]:
-            found.append((Standing.FLING, seen.evidence(row, first, end)))
-        else:
-            found.append((Standing.NEITHER, None))
+    is_core = [
+        len(active) >= CORE_BLOCKS
+        and len(set(block_P[count_P > 0].tolist())) >= CORE_PART * len(active)
+        for count_P in seen.count_KP
+    ]
+    found: list[tuple[Standing, Evidence | None]] = [
+        (Standing.CORE, whole) if core else (Standing.NEITHER, None)
+        for core, whole in zip(is_core, whole_K, strict=True)
+    ]
+    rows = [row for row, core in enumerate(is_core) if not core]
+    windows = [_narrowest(seen, row) for row in rows]
+    stands = noise.discoveries(np.array([chance for chance, _, _ in windows]), FALSE_RATE)
+    for row, (_, first, end), real in zip(rows, windows, stands.tolist(), strict=True):
+        if real:
+            found[row] = (Standing.FLING, seen.evidence(seen.cells_K[row], first, end))
     return found
 
 
@@ -346,7 +359,7 @@ def _narrowest(seen: _Seen, row: int) -> tuple[float, int, int]:
     inside = np.searchsorted(weeks, weeks + BLOCK_WEEKS) - np.arange(len(weeks))
     best = int(np.argmax(inside))
     first = int(weeks[best])
-    end = min(first + BLOCK_WEEKS - 1, len(seen.total_P) - 1)
+    end = min(first + BLOCK_WEEKS - 1, seen.last)
     if inside[best] < max(FLING_PART * len(weeks), FLING_ACTIVE_WEEKS):
         return 1.0, first, end
     window = int((seen.total_P[first : end + 1] > 0).sum())
@@ -367,5 +380,5 @@ def _pattern(seen: _Seen) -> Pattern:
         events_per_active_week=float(seen.total_P.sum()) / active,
         weekday=int(np.argmax(days_D)) if has_day else None,
         day_part_hour=int(np.argmax(parts_H)) * _DAY_PART_HOURS if has_part else None,
-        evidence=seen.evidence(-1, 0, len(seen.total_P) - 1),
+        evidence=seen.evidence(chain.from_iterable(seen.cells_K), 0, seen.last),
     )

@@ -1,9 +1,10 @@
 """Portraits: stored activity and topics through core/portrait.py, and what the user says of them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from services.core.activity import Activity
 from services.core.corrections import Correction, correct_portrait
 from services.core.errors import InvalidArgument, Unimplemented, UserNotFound
 from services.core.periods import period_at
@@ -56,13 +57,8 @@ class Portraits:
         )
         if found is None:
             raise UserNotFound(query.user_id, _WHAT)
-        portrait = NO_PORTRAIT
-        if stock is not None and stock.topic_map is not None:
-            if activity is not None:
-                topic_of = _topics_of(activity.item_ids, stock)
-                topics, prior_T = stock.topic_map.topics, stock.topic_map.prior_T
-                portrait = paint_portrait(activity, topic_of, topics, prior_T)
-            portrait = correct_portrait(portrait, corrections, stock.topic_map)
+        # Milliseconds of arithmetic: off the event loop, where quick reads wait their turn.
+        portrait = await asyncio.to_thread(_paint, activity, corrections, stock)
         portrait = replace(portrait, interests=portrait.interests[: query.limit])
         titles = _titles(cited_items(portrait), stock)
         week = period_at(Granularity.WEEK, found.last_event_time)
@@ -104,6 +100,19 @@ class Portraits:
             self._state.refuse_erased(query.user_id, _WHAT)
         corrections = await self._overlays.read(tenant, query.user_id)
         return CorrectAnswer(corrections=_named(corrections, served.stock))
+
+
+def _paint(
+    activity: Activity | None, corrections: Sequence[Correction], stock: Stock | None
+) -> Portrait:
+    """Return the portrait as its user wants it; nothing where no topics were published yet."""
+    if stock is None or stock.topic_map is None:
+        return NO_PORTRAIT
+    portrait, topic_map = NO_PORTRAIT, stock.topic_map
+    if activity is not None:
+        topic_of = _topics_of(activity.item_ids, stock)
+        portrait = paint_portrait(activity, topic_of, topic_map.topics, topic_map.prior_T)
+    return correct_portrait(portrait, corrections, topic_map)
 
 
 def _topics_of(item_ids: Iterable[str], stock: Stock) -> dict[str, int]:
