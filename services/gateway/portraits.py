@@ -8,7 +8,7 @@ from services.core.activity import Activity
 from services.core.corrections import Correction, correct_portrait
 from services.core.errors import InvalidArgument, Unimplemented, UserNotFound
 from services.core.periods import period_at
-from services.core.portrait import NO_PORTRAIT, cited_items, paint_portrait
+from services.core.portrait import NO_PORTRAIT, Portrait, cited_items, paint_portrait
 from services.core.portrait_text import describe
 from services.core.schema import Granularity
 from services.gateway.answers import (
