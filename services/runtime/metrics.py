@@ -33,6 +33,9 @@ class Metrics:
             "driftline_rpc_in_flight", "Calls under way.", registry=self.registry
         )
 
+        # Looking a child up by its labels costs as much as counting.
+        self._of_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
     def call_started(self) -> None:
         """Count a call in."""
         self._in_flight.inc()
@@ -40,8 +43,12 @@ class Metrics:
     def call_ended(self, method: str, code: str, seconds: float) -> None:
         """Count a call out."""
         self._in_flight.dec()
-        self._calls.labels(method, code).inc()
-        self._seconds.labels(method).observe(seconds)
+        counted = self._of_call.get((method, code))
+        if counted is None:
+            counted = (self._calls.labels(method, code), self._seconds.labels(method))
+            self._of_call[method, code] = counted
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     @contextmanager
     def serve(self, host: str, port: int) -> Iterator[int]:

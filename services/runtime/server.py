@@ -7,20 +7,22 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.runtime.interceptors import CallInterceptor, Limits
+from services.runtime.interceptors import Calls, Limits
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
 
 log = structlog.get_logger()
 
-Register = Callable[[grpc.aio.Server], None]
+# The stubs name grpc.aio.Server; what they are given wraps every method (interceptors.py).
+Register = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,10 @@ async def serving(
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_s=settings.default_deadline_s,
     )
-    interceptor = CallInterceptor(rules, limits, metrics)
-    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
+    server = grpc.aio.server(options=_options(settings))
+    wrapping = Calls(rules, limits, metrics).around(server)
     for service in services:
-        service.register(server)
+        service.register(wrapping)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     names = [service.full_name for service in services]

@@ -5,7 +5,8 @@ A contract test holds these functions equal to Feast's own writer.
 
 import struct
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import mmh3
@@ -15,6 +16,10 @@ from numpy.typing import NDArray
 # ValueType.STRING of Feast's entity keys.
 _STRING = 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Bytes of a value that is kept once it is decoded.
+_SMALL = 24
 
 # A decoded feature: array, tuple, string, number, bool, instant or None.
 Value = Any
@@ -50,13 +55,15 @@ def redis_time_field(view: str) -> bytes:
 
 def decode_timestamp(data: bytes) -> datetime:
     """Return the instant of a serialized `google.protobuf.Timestamp`, UTC."""
-    seconds, nanos = 0, 0
-    for number, _, value in _fields(data):
-        if number == 1:
+    seconds, nanos, position = 0, 0, 0
+    while position < len(data):
+        tag = data[position]
+        value, position = _varint(data, position + 1)
+        if tag == 1 << 3:
             seconds = _signed(value)
-        elif number == 2:
+        elif tag == 2 << 3:
             nanos = value
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanos // 1000)
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
 
 
 def decode_value(data: bytes) -> Value:
@@ -67,6 +74,11 @@ def decode_value(data: bytes) -> Value:
     Raises:
         ValueError: it holds a type that no view of ours uses.
     """
+    # Versions, counts and periods: the same few for many users, and immutable.
+    return _decode_small(data) if len(data) <= _SMALL else _decode(data)
+
+
+def _decode(data: bytes) -> Value:
     if not data:
         return None
     number, _, value = next(_fields(data))
@@ -74,6 +86,9 @@ def decode_value(data: bytes) -> Value:
     if decode is None:
         raise ValueError(f"field {number} of Feast's Value is not one that our views use")
     return decode(value)
+
+
+_decode_small = lru_cache(maxsize=8192)(_decode)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:

@@ -12,6 +12,7 @@ from services.gateway.answers import AsOf, Basis, Instants
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NOTHING = timedelta(0)
 # 9999-12-31T23:59:59, the last second that Timestamp and datetime know.
 _LAST_SECOND = 253_402_300_799
 
@@ -51,8 +52,10 @@ def micros_of(instant: datetime) -> int:
 
 def instant_to_pb(instant: datetime) -> Timestamp:
     """Return the instant as a Timestamp."""
-    seconds, micros = divmod(micros_of(instant), 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)
+    since = instant - _EPOCH
+    return Timestamp(
+        seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000
+    )
 
 
 def granularity_from_pb(value: int, field: str = "granularity") -> Granularity:
@@ -61,12 +64,12 @@ def granularity_from_pb(value: int, field: str = "granularity") -> Granularity:
     Raises:
         InvalidArgument: not a value of the enum.
     """
-    for known, granularity in _GRANULARITIES.items():
-        if known == value:
-            return granularity
-    raise InvalidArgument(
-        field, "must be one of GRANULARITY_DAY, GRANULARITY_WEEK, GRANULARITY_MONTH"
-    )
+    granularity = _GRANULARITIES.get(value)  # type: ignore[call-overload]  # any int may come
+    if granularity is None:
+        raise InvalidArgument(
+            field, "must be one of GRANULARITY_DAY, GRANULARITY_WEEK, GRANULARITY_MONTH"
+        )
+    return granularity
 
 
 def granularity_to_pb(granularity: Granularity) -> vector_pb2.Granularity.ValueType:
@@ -80,12 +83,13 @@ def as_of_from_pb(as_of: vector_pb2.AsOf, now: Instants) -> AsOf:
     Raises:
         InvalidArgument: one lies in the future.
     """
-    event_time, ingest_time = now.event_time, now.ingest_time
+    event_time, ingest_time, is_now = now.event_time, now.ingest_time, True
     if as_of.HasField("event_time"):
         event_time = _not_future(as_of.event_time, "as_of.event_time", now.event_time)
+        is_now = False
     if as_of.HasField("ingest_time"):
         ingest_time = _not_future(as_of.ingest_time, "as_of.ingest_time", now.ingest_time)
-    is_now = not (as_of.HasField("event_time") or as_of.HasField("ingest_time"))
+        is_now = False
     return AsOf(event_time=event_time, ingest_time=ingest_time, is_now=is_now)
 
 
@@ -98,8 +102,10 @@ def basis_to_pb(basis: Basis) -> vector_pb2.AnswerBasis:
     """Return what an answer rests on. The age of an input that reaches beyond the instant is 0."""
     age: Duration | None = None
     if basis.input_time is not None:
-        micros = max((basis.as_of.event_time - basis.input_time) // _MICROSECOND, 0)
-        age = Duration(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+        since = max(basis.as_of.event_time - basis.input_time, _NOTHING)
+        age = Duration(
+            seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000
+        )
     is_personal = basis.is_personal
     return vector_pb2.AnswerBasis(
         as_of_event_time=instant_to_pb(basis.as_of.event_time),

@@ -1,5 +1,8 @@
 """InterestService's messages <-> core types. Shape suffixes: D = width."""
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 from driftline.v1 import interest_service_pb2 as pb
 from driftline.v1 import vector_pb2
@@ -134,16 +137,23 @@ def _period(granularity: Granularity, name: str) -> Period | None:
 
 
 def _vector_to_pb(vector: InterestVector, space_id: str) -> vector_pb2.InterestVector:
-    period = vector.period
     return vector_pb2.InterestVector(
         vector=vector_pb2.Vector(space_id=space_id, values=_packed(vector.vec_D)),
-        granularity=granularity_to_pb(period.granularity),
-        period=period.name,
-        period_start_time=instant_to_pb(period.start),
-        period_end_time=instant_to_pb(period.end),
         event_count=vector.event_count,
         computed_time=instant_to_pb(vector.computed_time),
+        **_period_fields(vector.period),
     )
+
+
+@lru_cache(maxsize=4096)
+def _period_fields(period: Period) -> dict[str, Any]:
+    """Return the fields that say which period; protobuf copies what it is given."""
+    return {
+        "granularity": granularity_to_pb(period.granularity),
+        "period": period.name,
+        "period_start_time": instant_to_pb(period.start),
+        "period_end_time": instant_to_pb(period.end),
+    }
 
 
 def _forecast_to_pb(forecast: Forecast, row: int, space_id: str) -> vector_pb2.ForecastVector:
@@ -157,4 +167,5 @@ def _forecast_to_pb(forecast: Forecast, row: int, space_id: str) -> vector_pb2.F
 
 
 def _packed(values_D: F32) -> bytes:
-    return np.ascontiguousarray(values_D, "<f4").tobytes()
+    # No copy where the dtype is right already; `tobytes` writes rows in order whatever the layout.
+    return np.asarray(values_D, "<f4").tobytes()

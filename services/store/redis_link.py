@@ -1,0 +1,198 @@
+"""One connection to Redis that every call of an event loop shares.
+
+Commands of one turn of the loop leave in one packet, and answers come back in order, so a read
+costs a future and no connection of its own: a tenth of redis-py's own asyncio client
+(`tests/bench/reads.py`). redis-py still reads the URL and makes the TLS context.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+
+
+class RedisLinkError(Exception):
+    """The server cannot be reached, does not answer in time, or refuses a command."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Commands that went out together."""
+
+    count: int
+    # In the loop's time.
+    deadline: float
+    future: "asyncio.Future[list[Any]]"
+    answers: list[Any] = field(default_factory=list)
+
+
+class RedisLink:
+    """Connects at the first call, and again at the next call after the connection broke."""
+
+    def __init__(self, redis_url: str, *, timeout_s: float) -> None:
+        """Open nothing yet.
+
+        Args:
+            redis_url: as redis-py reads it (redis://, rediss://, unix://).
+            timeout_s: the longest a connection may take, and an answer.
+        """
+        self._target: Any = ConnectionPool.from_url(redis_url).make_connection()
+        self._timeout_s = timeout_s
+        self._wire: _Wire | None = None
+        self._connecting = asyncio.Lock()
+
+    async def call(self, commands: bytes, count: int) -> list[Any]:
+        """Send `count` packed commands and return their answers in order.
+
+        Raises:
+            RedisLinkError: see the class. What was sent may have been carried out.
+        """
+        wire = self._wire
+        if wire is None or not wire.is_open:
+            wire = await self._connected()
+        return await wire.send(commands, count)
+
+    async def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        if self._wire is not None:
+            self._wire.close("was closed")
+
+    async def _connected(self) -> "_Wire":
+        async with self._connecting:
+            if self._wire is None or not self._wire.is_open:
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        self._wire = await self._connect()
+                except TimeoutError:
+                    raise RedisLinkError(f"no connection in {self._timeout_s:g} s") from None
+                except OSError as error:
+                    raise RedisLinkError(str(error)) from error
+            return self._wire
+
+    async def _connect(self) -> "_Wire":
+        loop, target = asyncio.get_running_loop(), self._target
+        wire = _Wire(loop, self._timeout_s)
+        if isinstance(target, UnixDomainSocketConnection):
+            await loop.create_unix_connection(lambda: wire, target.path)
+        else:
+            context = target.ssl_context.get() if isinstance(target, SSLConnection) else None
+            await loop.create_connection(lambda: wire, target.host, target.port, ssl=context)
+        try:
+            if target.password:
+                who = [target.username] if target.username else []
+                await wire.send(packed("AUTH", *who, target.password), 1)
+            if target.db:
+                await wire.send(packed("SELECT", str(target.db)), 1)
+        except BaseException:
+            wire.close("was not let in")
+            raise
+        return wire
+
+
+class _Wire(asyncio.Protocol):
+    """One connection. Its answers come in the order of its commands."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+        self._loop, self._timeout_s = loop, timeout_s
+        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader()
+        self._pending: deque[_Pending] = deque()
+        self._out: list[bytes] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self.is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self.is_open = transport, True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close(str(exc) if exc else "the connection broke")
+
+    def send(self, commands: bytes, count: int) -> "asyncio.Future[list[Any]]":
+        """Send commands with the others of this turn of the loop."""
+        future = self._loop.create_future()
+        if not self.is_open:
+            future.set_exception(RedisLinkError("the connection broke"))
+            return future
+        if count == 0:
+            future.set_result([])
+            return future
+        deadline = self._loop.time() + self._timeout_s
+        self._pending.append(_Pending(count, deadline, future))
+        if self._watch is None:
+            self._watch = self._loop.call_at(deadline, self._look)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(commands)
+        return future
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            # False means that the rest has not come yet.
+            while (answer := self._reader.gets()) is not False:
+                self._take(answer)
+        except hiredis.ProtocolError as error:
+            self.close(f"broke the protocol ({error})")
+
+    def close(self, why: str) -> None:
+        """Fail every call under way."""
+        self.is_open = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._transport is not None:
+            self._transport.abort()
+        while self._pending:
+            future = self._pending.popleft().future
+            if not future.done():
+                future.set_exception(RedisLinkError(why))
+
+    def _take(self, answer: Any) -> None:
+        if not self._pending:
+            self.close("answered what was not asked")
+            return
+        first = self._pending[0]
+        first.answers.append(answer)
+        if len(first.answers) < first.count:
+            return
+        self._pending.popleft()
+        # Whoever asked may have gone away.
+        if first.future.done():
+            return
+        refusal = next((a for a in first.answers if isinstance(a, hiredis.ReplyError)), None)
+        if refusal is not None:
+            first.future.set_exception(RedisLinkError(str(refusal)))
+        else:
+            first.future.set_result(first.answers)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None and self.is_open:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _look(self) -> None:
+        """Break a connection whose oldest answer is overdue: what comes later would be misread."""
+        self._watch = None
+        if not self._pending:
+            return
+        deadline = self._pending[0].deadline
+        if deadline <= self._loop.time():
+            self.close(f"no answer in {self._timeout_s:g} s")
+        else:
+            self._watch = self._loop.call_at(deadline, self._look)
+
+
+def packed(*words: str | bytes) -> bytes:
+    """Return a command as it goes over the wire."""
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [part(word.encode() if isinstance(word, str) else word) for word in words]
+    return b"".join(parts)
+
+
+def part(word: bytes) -> bytes:
+    """Return one word of a command."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
