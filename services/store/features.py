@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -105,9 +105,18 @@ class FeastFeatures:
         """Add one immutable Parquet part, or replace the one of that name."""
         offline_parts.append(self._layout, tenant, view_named(view), bucket, part, rows)
 
-    def read_offline(self, tenant: str, view: str, bucket: int) -> pl.DataFrame:
+    def read_offline(
+        self,
+        tenant: str,
+        view: str,
+        bucket: int,
+        users: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
-        return offline_parts.read_newest(self._layout, tenant, view_named(view), bucket)
+        return offline_parts.read_newest(
+            self._layout, tenant, view_named(view), bucket, users, columns
+        )
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space, online and offline."""

@@ -8,7 +8,7 @@ week stands in it apart.
 import argparse
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,18 @@ from services.core.schema import DEFAULT_TENANT, EVENT_ID, EVENT_TIME, ITEM_ID, 
 from services.core.tower import space_id_of
 from services.encoder.encoder import Encoder
 from services.encoder.main import open_stores as open_encoder_stores
+from services.encoder.stores import EncoderStores
 from services.forecaster.forecaster import InterestForecaster
 from services.forecaster.main import open_stores as open_forecaster_stores
 from services.pipeline.complete_journey import complete_journey_events
 from services.pipeline.preprocess import preprocess
 from services.runtime.settings import Settings
-from services.store.backbone import Backbone, load_backbone
+from services.store.backbone import load_backbone
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
 from services.store.model_folder import save_model
 from services.store.models import FolderRegistry
+from services.store.ports import TextEncoder
 from services.store.tables import DeltaTables
 from services.training.start import start_tower
 from tests.bench.pairs import OUT, Bench, Goal, line, write
@@ -49,6 +51,7 @@ class WritePath:
     """A store that is refreshed, and new events to come."""
 
     settings: Settings
+    backbone: TextEncoder
     now: datetime
     # Of the days before `now`: what new events are made like.
     recent: pl.DataFrame
@@ -64,8 +67,11 @@ class WritePath:
         self.settings = self.settings.model_copy(update={"now": now})
         self._layout = Layout(self.settings.data_dir, self.settings.bucket_count)
         self._tables = DeltaTables(self._layout)
-        self._encoder = Encoder(open_encoder_stores(self.settings), self.settings)
+        self._encoder = Encoder(self._stores(), self.settings)
         self._forecaster = InterestForecaster(open_forecaster_stores(self.settings), self.settings)
+
+    def _stores(self) -> EncoderStores:
+        return replace(open_encoder_stores(self.settings), load_encoder=lambda spec: self.backbone)
 
     def refresh(self, *, is_full: bool) -> int:
         """Take everything that waits to served features; returns vectors published."""
@@ -109,7 +115,7 @@ class WritePath:
         return timed(1, lambda: self.refresh(is_full=True))
 
 
-def make(folder: Path, events: pl.DataFrame, backbone: Backbone) -> WritePath:
+def make(folder: Path, events: pl.DataFrame, backbone: TextEncoder) -> WritePath:
     """Fill a store with events and a model, and publish all of it once."""
     last = events[EVENT_TIME].max()
     assert isinstance(last, datetime)
@@ -140,6 +146,7 @@ def make(folder: Path, events: pl.DataFrame, backbone: Backbone) -> WritePath:
     inbox.append("events", rows)
     path = WritePath(
         settings=settings,
+        backbone=backbone,
         now=now,
         recent=rows.filter(pl.col(EVENT_TIME) >= monday),
         users=events[USER_ID].unique().sort().to_list(),
@@ -148,7 +155,7 @@ def make(folder: Path, events: pl.DataFrame, backbone: Backbone) -> WritePath:
     return path
 
 
-def _model(backbone: Backbone, texts: list[str], until: datetime) -> Model:
+def _model(backbone: TextEncoder, texts: list[str], until: datetime) -> Model:
     tower = start_tower(backbone.encode(texts), WIDTH)
     return Model(
         model_version="m1",
