@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness eval eval-sparse eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -102,9 +102,16 @@ eval-sparse: $(VENV)/.ready  ## The same on sets of few events a user, where SET
 eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and implicit: build/eval-peers/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --peers --out build/eval-peers
 
-bench: $(VENV)/.ready  ## Cost of a read, freshness of what is served: build/bench/*.json
-	$(BIN)/python -m tests.bench.read
+bench: bench-read bench-freshness  ## All of it: build/bench/*.json and report.html
+
+bench-read: $(VENV)/.ready  ## Reads beside Feast's servers; one of them: make bench-read-1
+	$(BIN)/python -m tests.bench.reads
+
+bench-freshness: $(VENV)/.ready  ## How soon what came in is served
 	$(BIN)/python -m tests.bench.freshness
+
+bench-%: $(VENV)/.ready
+	$(BIN)/python -m tests.bench.reads $*
 
 clean:  ## Remove what was built
 	rm -rf build

@@ -139,12 +139,10 @@ class Calls:
 class WrappingServer:
     """The registering half of a grpc.aio.Server: passes handlers on, wrapped."""
 
-    def __init__(
-        self, server: grpc.aio.Server, wrap: "Callable[[str, Handler], Handler]"
-    ) -> None:
+    def __init__(self, server: grpc.aio.Server, wrap: "Callable[[str, Handler], Handler]") -> None:
         self._server, self._wrap = server, wrap
 
-    def add_generic_rpc_handlers(self, handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Drop them: the stubs register every method by name as well, and gRPC prefers those."""
 
     def add_registered_method_handlers(

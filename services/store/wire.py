@@ -11,6 +11,7 @@ from typing import Any
 
 import mmh3
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 # ValueType.STRING of Feast's entity keys.
@@ -18,6 +19,8 @@ _STRING = 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Tag of `float_list_val`: field 16, a message.
+_FLOATS = b"\x82\x01"
 # Bytes of a value that is kept once it is decoded.
 _SMALL = 24
 
@@ -55,15 +58,8 @@ def redis_time_field(view: str) -> bytes:
 
 def decode_timestamp(data: bytes) -> datetime:
     """Return the instant of a serialized `google.protobuf.Timestamp`, UTC."""
-    seconds, nanos, position = 0, 0, 0
-    while position < len(data):
-        tag = data[position]
-        value, position = _varint(data, position + 1)
-        if tag == 1 << 3:
-            seconds = _signed(value)
-        elif tag == 2 << 3:
-            nanos = value
-    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    stamp = Timestamp.FromString(data)
+    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
 def decode_value(data: bytes) -> Value:
@@ -75,7 +71,14 @@ def decode_value(data: bytes) -> Value:
         ValueError: it holds a type that no view of ours uses.
     """
     # Versions, counts and periods: the same few for many users, and immutable.
-    return _decode_small(data) if len(data) <= _SMALL else _decode(data)
+    if len(data) <= _SMALL:
+        return _decode_small(data)
+    if data[:2] == _FLOATS:
+        # A vector, which is most of what is read: its list is the message's only field.
+        size, position = _varint(data, 2)
+        if position + size == len(data):
+            return np.frombuffer(_packed(data[position:]), "<f4")
+    return _decode(data)
 
 
 def _decode(data: bytes) -> Value:

@@ -52,7 +52,9 @@ def _plot(found: list[dict[str, Any]]) -> str:
     for row, one in enumerate(found):
         y = row * _ROW + _ROW / 2
         colour = "#a33" if one.get("reached") is False else "#176b3a"
-        parts.append(f'<text x="0" y="{y + 4:.1f}" font-size="14">{html.escape(one["name"])}</text>')
+        parts.append(
+            f'<text x="0" y="{y + 4:.1f}" font-size="14">{html.escape(one["name"])}</text>'
+        )
         if goal := _goal(one):
             parts.append(
                 f'<line x1="{x(goal):.1f}" x2="{x(goal):.1f}" y1="{y - 10:.1f}" '

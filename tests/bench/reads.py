@@ -36,8 +36,10 @@ from tests.gateway.process import gateway  # noqa: E402
 
 USERS, IN_FLIGHT, CONNECTIONS, BATCH = 2000, 16, 4, 100
 LISTEN_THREADS = 4
+# A server that just started is slow at first.
+WARM_S = 3.0
 SERVICE = "/driftline.v1.InterestService/"
-FEAST_METHOD = "/grpc.FeatureStore/GetOnlineFeatures"
+FEAST_METHOD = "/GrpcFeatureServer/GetOnlineFeatures"
 _RATE, _CPU = "calls_per_s", "cpu_ms_per_call"
 _SAME = "one process each; the store's own CPU is not counted on either side"
 
@@ -264,7 +266,8 @@ def compare(
         ours = driftline_side(server, filled, batch)
         with peer_of(name, ours, filled, scratch) as peer:
             # Once for the content, and so that both are warm.
-            check_same_content(ours.run(seconds)[1], peer.run(seconds)[1], filled, name)
+            warm_s = max(seconds, WARM_S)
+            check_same_content(ours.run(warm_s)[1], peer.run(warm_s)[1], filled, name)
             found = in_pairs(lambda: ours.run(seconds)[0], lambda: peer.run(seconds)[0], pairs)
     return report(bench, *found)
 
@@ -301,9 +304,7 @@ def main() -> None:
             )
             for name in group:
                 measure = trajectory.compare if name == "trajectory" else compare
-                found = measure(
-                    name, filled, Path(scratch), pairs=args.pairs, seconds=args.seconds
-                )
+                found = measure(name, filled, Path(scratch), pairs=args.pairs, seconds=args.seconds)
                 write(found, args.out)
                 print(line(found), flush=True)
     print(write_page(args.out))

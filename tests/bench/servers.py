@@ -48,9 +48,7 @@ def clean_environment() -> dict[str, str]:
 def floor(reply: bytes) -> Iterator[Server]:
     """Run a plain grpc.aio server that answers everything with the same bytes."""
     command = [sys.executable, "-m", "tests.bench.constant_server", reply.hex()]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=clean_environment()
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment())
     try:
         assert process.stdout is not None
         yield Server(pid=process.pid, port=int(process.stdout.readline()))
@@ -97,9 +95,7 @@ def feast_listen(repo: Path, log: Path, workers: int) -> Iterator[Server]:
 
 
 @contextmanager
-def _feast(
-    repo: Path, arguments: Sequence[str], log: Path
-) -> Iterator["subprocess.Popen[bytes]"]:
+def _feast(repo: Path, arguments: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     command = [str(Path(sys.executable).with_name("feast")), "-c", str(repo), *arguments]
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -78,9 +78,7 @@ def fill(
         items_ND=unit_ND,
         stats=ItemStats(share_NW=np.full((2, 2), 0.5, np.float32), first_time_N=np.zeros(2)),
     )
-    space_id = publish(
-        layout, catalogue, neutral_ranker((21.0, 84.0, 420.0), (7.0, 28.0), width)
-    )
+    space_id = publish(layout, catalogue, neutral_ranker((21.0, 84.0, 420.0), (7.0, 28.0), width))
     now = datetime.now(UTC)
     names = tuple(f"user-{i}" for i in range(users))
     weeks_of = {
@@ -97,14 +95,10 @@ def fill(
         rows = [features_of_history(weeks_of[name]) for name in names[:histories]]
         frame = rows_frame(view, names[:histories], rows, computed_time=now)
         store.write_online(DEFAULT_TENANT, view, frame)
-    return Filled(
-        folder=folder, config=config, space_id=space_id, users=names, weeks_of=weeks_of
-    )
+    return Filled(folder=folder, config=config, space_id=space_id, users=names, weeks_of=weeks_of)
 
 
-def _weeks(
-    rng: np.random.Generator, now: datetime, width: int, count: int
-) -> list[InterestVector]:
+def _weeks(rng: np.random.Generator, now: datetime, width: int, count: int) -> list[InterestVector]:
     last = closed_before(Granularity.WEEK, now)
     vec_WD = rng.normal(size=(count, width)).astype(np.float32)
     vec_WD /= np.linalg.norm(vec_WD, axis=1, keepdims=True)

@@ -24,17 +24,13 @@ from tests.gateway.process import gateway
 
 USERS = 200
 _VIEW = "interest_by_period"
-_FEATURES = [
-    f"{_VIEW}:{name}" for name in (names.VEC, names.EVENT_COUNT, names.MODEL_VERSION)
-]
+_FEATURES = [f"{_VIEW}:{name}" for name in (names.VEC, names.EVENT_COUNT, names.MODEL_VERSION)]
 BENCH = Bench(
     name="trajectory",
     what="26 weeks of one user, Redis store, one caller",
     peer_name="26 get_online_features of one (user, period) each, Feast's SDK in the caller",
     goals=(Goal(figure="calls_per_s", at_least=10.0),),
-    notes=(
-        "a call is one whole trajectory; CPU is the caller's and, for ours, the gateway's",
-    ),
+    notes=("a call is one whole trajectory; CPU is the caller's and, for ours, the gateway's",),
 )
 
 
@@ -91,7 +87,10 @@ def compare(
     made["peer_one_call_of_26"] = {
         "peer": medians(batched[1]),
         "ratios": ratios(*batched),
-        "runs": {side: [asdict(r) for r in rs] for side, rs in zip(("ours", "peer"), batched)},
+        "runs": {
+            side: [asdict(r) for r in rs]
+            for side, rs in zip(("ours", "peer"), batched, strict=True)
+        },
     }
     rate = made["peer_one_call_of_26"]["ratios"]["calls_per_s"]
     made["notes"].append(

@@ -71,6 +71,8 @@ def gateway(folder: Path, **settings: Any) -> Iterator[Process]:
     """Run a gateway until the end of the block; one that still runs then is killed."""
     scratch = folder.parent / "run"
     scratch.mkdir(exist_ok=True)
+    # Of a gateway that ran here before.
+    (scratch / "port").unlink(missing_ok=True)
     chosen = Settings(**({"data_dir": folder, "port": 0, "port_file": scratch / "port"} | settings))
     log = scratch / "log"
     with log.open("wb") as out:

@@ -3,11 +3,12 @@
 import io
 import json
 import logging
+from datetime import datetime, timedelta
 
 import pytest
 import structlog
 
-from services.runtime.logs import configure_logs, trace_of
+from services.runtime.logs import call_log, configure_logs, trace_of
 
 
 @pytest.fixture
@@ -78,3 +79,24 @@ def test_causes_are_part_of_a_trace():
         trace = trace_of(error)["trace"]
     assert trace[0] == "RuntimeError"
     assert "KeyError" in trace
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_a_calls_line_is_the_one_structlog_would_write(stream, level):
+    configure_logs(level, stream)
+    call_log('a.B/"C"')("OK", 0.00123449, "req-1")
+    structlog.get_logger().info(
+        "rpc", method='a.B/"C"', code="OK", duration_ms=1.234, request_id="req-1"
+    )
+    ours, theirs = lines(stream)
+    stamps = [line.pop("timestamp") for line in (ours, theirs)]
+    assert list(ours.items()) == list(theirs.items())
+    assert len(stamps[0]) == len(stamps[1])
+    first, second = map(datetime.fromisoformat, stamps)
+    assert timedelta(0) <= second - first < timedelta(seconds=5)
+
+
+def test_calls_are_not_logged_above_the_info_level(stream):
+    configure_logs("warning", stream)
+    call_log("a.B/C")("OK", 0.001, "req-1")
+    assert stream.getvalue() == ""

@@ -1,7 +1,6 @@
 """InterestService's messages <-> core types. Shape suffixes: D = width."""
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from driftline.v1 import interest_service_pb2 as pb
@@ -28,6 +27,7 @@ from services.gateway.translate.instants import (
     granularity_from_pb,
     granularity_to_pb,
     instant_to_pb,
+    write_instant,
 )
 from services.gateway.translate.pages import before_from_token, trajectory_token
 
@@ -49,10 +49,9 @@ def interest_query_from_pb(request: pb.GetInterestRequest, now: Instants) -> Int
 
 def interest_to_pb(answer: InterestAnswer) -> pb.GetInterestResponse:
     """Return the response."""
-    return pb.GetInterestResponse(
-        interest=_vector_to_pb(answer.interest, answer.basis.space_id),
-        basis=basis_to_pb(answer.basis),
-    )
+    response = pb.GetInterestResponse(basis=basis_to_pb(answer.basis))
+    _write_vector(response.interest, answer.interest, answer.basis.space_id)
+    return response
 
 
 def batch_query_from_pb(request: pb.BatchGetInterestsRequest, now: Instants) -> BatchQuery:
@@ -66,15 +65,14 @@ def batch_query_from_pb(request: pb.BatchGetInterestsRequest, now: Instants) -> 
 
 def batch_to_pb(answer: BatchAnswer) -> pb.BatchGetInterestsResponse:
     """Return the response."""
-    space_id = answer.basis.space_id
-    return pb.BatchGetInterestsResponse(
-        interests=[
-            pb.UserInterest(user_id=user_id, interest=_vector_to_pb(vector, space_id))
-            for user_id, vector in answer.found
-        ],
-        missing_user_ids=answer.missing_user_ids,
-        basis=basis_to_pb(answer.basis),
+    response = pb.BatchGetInterestsResponse(
+        missing_user_ids=answer.missing_user_ids, basis=basis_to_pb(answer.basis)
     )
+    for user_id, vector in answer.found:
+        one = response.interests.add()
+        one.user_id = user_id
+        _write_vector(one.interest, vector, answer.basis.space_id)
+    return response
 
 
 def trajectory_query_from_pb(request: pb.GetTrajectoryRequest, now: Instants) -> TrajectoryQuery:
@@ -98,12 +96,10 @@ def trajectory_to_pb(answer: TrajectoryAnswer) -> pb.GetTrajectoryResponse:
     token = ""
     if answer.next_before is not None:
         token = trajectory_token(answer.granularity, answer.next_before)
-    space_id = answer.basis.space_id
-    return pb.GetTrajectoryResponse(
-        interests=[_vector_to_pb(vector, space_id) for vector in answer.interests],
-        next_page_token=token,
-        basis=basis_to_pb(answer.basis),
-    )
+    response = pb.GetTrajectoryResponse(next_page_token=token, basis=basis_to_pb(answer.basis))
+    for vector in answer.interests:
+        _write_vector(response.interests.add(), vector, answer.basis.space_id)
+    return response
 
 
 def forecast_query_from_pb(request: pb.GetForecastRequest, now: Instants) -> ForecastQuery:
@@ -136,24 +132,27 @@ def _period(granularity: Granularity, name: str) -> Period | None:
     return period_from_name(granularity, name) if name else None
 
 
-def _vector_to_pb(vector: InterestVector, space_id: str) -> vector_pb2.InterestVector:
-    return vector_pb2.InterestVector(
-        vector=vector_pb2.Vector(space_id=space_id, values=_packed(vector.vec_D)),
-        event_count=vector.event_count,
-        computed_time=instant_to_pb(vector.computed_time),
-        **_period_fields(vector.period),
-    )
+def _write_vector(
+    message: vector_pb2.InterestVector, vector: InterestVector, space_id: str
+) -> None:
+    """Fill an empty message in place: a third of what making and copying its parts costs."""
+    message.MergeFromString(_period_bytes(vector.period))
+    part = message.vector
+    part.space_id = space_id
+    part.values = _packed(vector.vec_D)
+    message.event_count = vector.event_count
+    write_instant(message.computed_time, vector.computed_time)
 
 
 @lru_cache(maxsize=4096)
-def _period_fields(period: Period) -> dict[str, Any]:
-    """Return the fields that say which period; protobuf copies what it is given."""
-    return {
-        "granularity": granularity_to_pb(period.granularity),
-        "period": period.name,
-        "period_start_time": instant_to_pb(period.start),
-        "period_end_time": instant_to_pb(period.end),
-    }
+def _period_bytes(period: Period) -> bytes:
+    """Return a serialized message that says which period and nothing else."""
+    return vector_pb2.InterestVector(
+        granularity=granularity_to_pb(period.granularity),
+        period=period.name,
+        period_start_time=instant_to_pb(period.start),
+        period_end_time=instant_to_pb(period.end),
+    ).SerializeToString()
 
 
 def _forecast_to_pb(forecast: Forecast, row: int, space_id: str) -> vector_pb2.ForecastVector:
