@@ -73,17 +73,19 @@ class WritePath:
     def _stores(self) -> EncoderStores:
         return replace(open_encoder_stores(self.settings), load_encoder=lambda spec: self.backbone)
 
-    def refresh(self, *, is_full: bool) -> int:
-        """Take everything that waits to served features; returns vectors published."""
+    def refresh(self, *, is_full: bool) -> tuple[int, int]:
+        """Take everything that waits to served features; returns vectors and forecasts published."""
         never: Any = {"is_full": is_full, "cancelled": lambda: False}
         preprocess(self._tables, self.settings)
         self._encoder.refresh_items(DEFAULT_TENANT, **never)
-        count = 0
+        vectors = forecasts = 0
         for bucket in range(self.settings.bucket_count):
-            count += self._encoder.refresh_interests(DEFAULT_TENANT, [bucket], **never).vector_count
+            made = self._encoder.refresh_interests(DEFAULT_TENANT, [bucket], **never)
+            vectors += made.vector_count
         for bucket in range(self.settings.bucket_count):
-            self._forecaster.refresh_forecasts(DEFAULT_TENANT, [bucket], **never)
-        return count
+            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, [bucket], **never)
+            forecasts += ahead.forecast_count
+        return vectors, forecasts
 
     def delta(self) -> Work:
         """Record events of 1% of users in the open week, and refresh."""
@@ -103,7 +105,7 @@ class WritePath:
 
         def run() -> None:
             nonlocal published
-            published = self.refresh(is_full=False)
+            published, _ = self.refresh(is_full=False)
 
         work = timed(1, run)
         assert published >= count, "a user's new events made no new vector"
@@ -186,10 +188,11 @@ def measure(path: WritePath, pairs: int) -> dict[str, Any]:
     found = compared(bench, path.delta, path.full, pairs)
     path.at(path.now + timedelta(days=5))
     started = time.process_time()
-    vectors = path.refresh(is_full=False)
+    vectors, forecasts = path.refresh(is_full=False)
     found["closing_a_week"] = {
         "cpu_s": time.process_time() - started,
         "vectors": vectors,
+        "forecasts": forecasts,
         "full_refresh_cpu_s": 1 / found["peer"]["per_cpu_s"],
     }
     found["notes"].append(

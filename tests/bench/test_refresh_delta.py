@@ -40,10 +40,10 @@ def planted():
 
 def test_a_delta_publishes_the_users_of_new_events_and_closing_a_week_costs_apart(tmp_path):
     path = make(tmp_path, planted(), Toy())
-    assert path.refresh(is_full=True) == 0
+    assert path.refresh(is_full=True) == (0, 0)
     found = measure(path, 1)
     assert path.published[0] >= 1
-    assert found["closing_a_week"]["vectors"] >= 1
+    assert found["closing_a_week"]["forecasts"] >= 1
     assert found["reached"] == (found["ratio"] >= 20)
 
 
