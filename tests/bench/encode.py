@@ -19,6 +19,7 @@ from services.core.records import F32
 from services.pipeline.complete_journey import complete_journey_events
 from services.store.backbone import Backbone, load_backbone
 from services.store.backbone_files import find_files
+from tests.bench.page import write_page
 from tests.bench.pairs import OUT, Bench, Goal, line, write
 from tests.bench.work import Work, also, compared, each_part, timed
 
@@ -137,6 +138,7 @@ def main() -> None:
     for found in measure(texts, source, args.pairs):
         write(found, args.out)
         print(line(found), *found["notes"], sep="\n  ")
+    print(write_page(args.out))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from services.pipeline.complete_journey import complete_journey_events
 from services.store.backbone import load_backbone
 from services.training.forecaster import ForecasterConfig, fit_forecaster
 from services.training.start import start_tower
+from tests.bench.page import write_page
 from tests.bench.pairs import OUT, Bench, Goal, line, write
 from tests.bench.period_vectors import WEEK, described, ours
 from tests.bench.work import Work, also, compared, each_part, timed
@@ -202,6 +203,7 @@ def main() -> None:
         found = measure(world, model, goal, args.pairs, SAMPLES[model])
         write(found, args.out)
         print(line(found), *found["notes"], sep="\n  ")
+    print(write_page(args.out))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from services.gateway.translate.events import events_from_pb
 from services.store import delta
 from services.store.event_frames import stamp
 from services.store.layout import Layout
+from tests.bench.page import write_page
 from tests.bench.pairs import OUT, PACKAGES, Bench, Goal, in_pairs, line, report, versions, write
 from tests.bench.servers import Server
 from tests.bench.work import MORE_PACKAGES, also
@@ -228,6 +229,7 @@ def main() -> None:
             found = measure(Path(folder), processes, args.pairs, args.seconds)
         write(found, args.out)
         print(line(found), *found["notes"], sep="\n  ")
+    print(write_page(args.out))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from services.core.schema import EVENT_TIME, KIND, TEXT, USER_ID, VALUE
 from services.pipeline.complete_journey import complete_journey_events
 from services.store.backbone import load_backbone
 from tests.bench.encode import Encode, sentence_transformer
+from tests.bench.page import write_page
 from tests.bench.pairs import OUT, Bench, Goal, line, write
 from tests.bench.work import Work, compared, each_part, timed
 
@@ -170,6 +171,7 @@ def main() -> None:
     for found in _results(events, args, encode):
         write(found, args.out)
         print(line(found), *found["notes"], sep="\n  ")
+    print(write_page(args.out))
 
 
 def _results(

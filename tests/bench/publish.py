@@ -25,6 +25,7 @@ from services.store.feast_config import FeastConfig
 from services.store.features import FeastFeatures, as_pandas
 from services.store.frames import by_period_frame, conform, newest_period_frame
 from services.store.layout import Layout
+from tests.bench.page import write_page
 from tests.bench.pairs import OUT, Bench, Goal, line, write
 from tests.bench.store import WIDTH, redis_server
 from tests.bench.work import Work, compared, timed
@@ -133,6 +134,7 @@ def main() -> None:
         found = measure(args.users, args.pairs, Path(folder))
     write(found, args.out)
     print(line(found), *found["notes"], sep="\n  ")
+    print(write_page(args.out))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from services.store.models import FolderRegistry
 from services.store.ports import TextEncoder
 from services.store.tables import DeltaTables
 from services.training.start import start_tower
+from tests.bench.page import write_page
 from tests.bench.pairs import OUT, Bench, Goal, line, write
 from tests.bench.work import Work, compared, timed
 
@@ -221,6 +222,7 @@ def main() -> None:
         found = measure(make(Path(folder), events, load_backbone(is_bf16=True)), args.pairs)
     write(found, args.out)
     print(line(found), *found["notes"], sep="\n  ")
+    print(write_page(args.out))
 
 
 if __name__ == "__main__":
