@@ -102,7 +102,9 @@ eval-sparse: $(VENV)/.ready  ## The same on sets of few events a user, where SET
 eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and implicit: build/eval-peers/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --peers --out build/eval-peers
 
-bench: bench-read bench-freshness  ## All of it: build/bench/*.json and report.html
+# The write path and the compute: one thread each, so that no side gains by cores.
+WRITE_BENCHES := bench-encode bench-period-vectors bench-forecast bench-publish bench-ingest bench-refresh-delta
+bench: bench-read bench-freshness $(WRITE_BENCHES)  ## All of it: build/bench/*.json and report.html
 
 bench-read: $(VENV)/.ready  ## Reads beside Feast's servers; one of them: make bench-read-1
 	$(BIN)/python -m tests.bench.reads
@@ -113,6 +115,11 @@ bench-freshness: $(VENV)/.ready  ## How soon what came in is served
 bench-retrieval: $(VENV)/.ready  ## An approximate index against exact scoring of a million items (some minutes)
 	$(BIN)/pip install -q -c constraints.txt faiss-cpu
 	$(BIN)/python -m tests.bench.retrieval
+
+$(WRITE_BENCHES): export OMP_NUM_THREADS := 1
+$(WRITE_BENCHES): export POLARS_MAX_THREADS := 1
+$(WRITE_BENCHES): bench-%: $(VENV)/.ready  ## Write path and compute beside their peers
+	$(BIN)/python -m tests.bench.$(subst -,_,$*)
 
 bench-%: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.reads $*

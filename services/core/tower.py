@@ -31,6 +31,8 @@ class BackboneSpec:
     max_tokens: int = 256
     # B.
     width: int
+    # Linear layers in int8: other vectors than float32 gives (cosine .99), hence another space.
+    is_int8: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +93,14 @@ def space_id_of(backbone: BackboneSpec, tower: ItemTower) -> str:
     Everything that moves a vector is hashed: weights, token pooling, truncation, tower, norm.
     """
     digest = hashlib.sha256()
+    precision = ("int8",) if backbone.is_int8 else ()
     for part in (
         backbone.weights_sha256,
         backbone.pooling,
         str(backbone.max_tokens),
         str(tower.width),
         "l2",
+        *precision,
     ):
         digest.update(part.encode() + b"\0")
     for array in (tower.mean_B, tower.projection_BD):

@@ -136,7 +136,7 @@ def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps
         origins=ORIGINS,
         horizons=HORIZONS,
         out=out / "evaluation",
-        backbone=load_backbone(settings.backbone),
+        backbone=load_backbone(settings.backbone, is_int8=settings.backbone_int8),
         trainer=EvaluatedTrainer(has_all_forecasters=False),
         predict_at=ORIGIN,
         data_note=f"{PACKAGE_SAYS} {UPSTREAM_SAYS}",

@@ -120,7 +120,9 @@ class InterestsRefresh:
             return None
         events = tables.read_events(tenant, bucket)
         users = users_to_make(events, changed, position, items=self.items, now=self.now)
-        work = _Bucket(bucket=bucket, version=version, events=events, held=self._held(bucket))
+        work = _Bucket(
+            bucket=bucket, version=version, events=events, held=self._held(bucket, users)
+        )
         user_count = vector_count = 0
         for start in range(0, len(users), self.config.users_a_chunk):
             if cancelled():
@@ -133,14 +135,14 @@ class InterestsRefresh:
         tables.write_state(tenant, name, after.to_state())
         return user_count, vector_count
 
-    def _held(self, bucket: int) -> dict[str, pl.DataFrame]:
-        """Return what is published of a bucket: vectors by granularity, and profiles."""
+    def _held(self, bucket: int, users: list[str]) -> dict[str, pl.DataFrame]:
+        """Return what is published of users of a bucket: vectors by granularity, and profiles."""
         read, space_id = self.stores.features.read_offline, self.model.space_id
         held: dict[str, pl.DataFrame] = {
-            granularity: read(self.tenant, by_period_view(granularity, space_id), bucket)
+            granularity: read(self.tenant, by_period_view(granularity, space_id), bucket, users)
             for granularity in self.config.granularities
         }
-        return held | {PROFILES: read(self.tenant, profile_view(space_id), bucket)}
+        return held | {PROFILES: read(self.tenant, profile_view(space_id), bucket, users)}
 
     def _chunk(self, users: list[str], work: _Bucket) -> tuple[int, int]:
         """Make and publish some users; returns users and vectors that changed."""

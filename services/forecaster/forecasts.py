@@ -102,11 +102,12 @@ class ForecastsRefresh:
     ) -> bool:
         """Forecast one granularity of a bucket; tells whether there was something to look at."""
         made_at = closed_before(granularity, self.now)
-        rows = self._trajectories(bucket, granularity, made_at)
+        seen = self._closed(bucket, made_at, (PERIOD_START,))
         name = f"forecasts_{granularity}_{self.model.space_id}_{bucket:04}"
-        position = {"digest": _digest(rows, made_at, self.model)}
+        position = {"digest": _digest(seen, made_at, self.model)}
         if not is_full and self.tables.read_state(self.tenant, name) == position:
             return False
+        rows = self._closed(bucket, made_at)
         view = forecast_view(granularity, self.model.space_id)
         held = self.features.read_offline(self.tenant, view, bucket)
         users = rows[USER_ID].unique().sort()
@@ -118,10 +119,12 @@ class ForecastsRefresh:
         self.tables.write_state(self.tenant, name, position)
         return True
 
-    def _trajectories(self, bucket: int, granularity: Granularity, made_at: Period) -> pl.DataFrame:
-        """Return the published vectors of closed periods."""
-        view = by_period_view(granularity, self.model.space_id)
-        rows = self.features.read_offline(self.tenant, view, bucket)
+    def _closed(
+        self, bucket: int, made_at: Period, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return the published rows of closed periods: the trajectories."""
+        view = by_period_view(made_at.granularity, self.model.space_id)
+        rows = self.features.read_offline(self.tenant, view, bucket, columns=columns)
         return rows.filter(pl.col(PERIOD_START) <= made_at.start).sort(USER_ID, PERIOD_START)
 
     def _chunk(
@@ -194,7 +197,8 @@ def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> T
 
 def _digest(rows: pl.DataFrame, made_at: Period, model: Model) -> str:
     digest = hashlib.sha256(repr((made_at.name, model.model_version, HORIZONS)).encode())
-    said = rows.select(USER_ID, PERIOD_START, VEC, EVENT_COUNT)
+    # A row that is published anew has another computed time; vectors need not be read to know.
+    said = rows.select(USER_ID, PERIOD_START, COMPUTED_TIME)
     digest.update(said.hash_rows().to_numpy().tobytes())
     return digest.hexdigest()[:32]
 

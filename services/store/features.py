@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from services.store import offline_parts
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
+from services.store.redis_writer import write_rows
 from services.store.wire import entity_key, redis_key
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class FeastFeatures:
     """See the port FeatureWriter. Safe between threads, and between processes on SQLite.
 
     A FeatureStore shared between threads loses acknowledged writes on SQLite (one thread's rollback takes
-    another's rows), and two processes meet "database is locked": every call holds one lock per process and,
-    on SQLite, one lock file per tenant.
+    another's rows), and two processes meet "database is locked": every call of Feast holds one lock per process
+    and, on SQLite, one lock file per tenant. To Redis rows go without Feast, and buckets beside each other.
     """
 
     def __init__(self, layout: Layout, config: FeastConfig) -> None:
@@ -45,6 +46,8 @@ class FeastFeatures:
         self._config = config
         self._stores: dict[str, FeatureStore] = {}
         self._lock = threading.RLock()
+        # Tenants and views that the registry has.
+        self._found: set[tuple[str, str]] = set()
 
     def apply(self, tenant: str, space_id: str) -> None:
         """Declare every view of a space in the registry; the first space is served at once."""
@@ -85,11 +88,16 @@ class FeastFeatures:
         stamped = conform(
             view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
         )
+        if not self._config.is_sqlite:
+            self._check_applied(tenant, view)
+            with _named("the online store"):
+                write_rows(self._config.redis_url, tenant, view_named(view), stamped)
+            return
         with self._alone(tenant), _named("the online store"):
             store = self._store_with(tenant, view)
             for start in range(0, len(stamped), CHUNK_ROWS):
                 chunk = stamped.slice(start, CHUNK_ROWS)
-                store.write_to_online_store(view, df=_as_pandas(chunk), allow_registry_cache=True)
+                store.write_to_online_store(view, df=as_pandas(chunk), allow_registry_cache=True)
 
     def append_offline(
         self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
@@ -97,9 +105,18 @@ class FeastFeatures:
         """Add one immutable Parquet part, or replace the one of that name."""
         offline_parts.append(self._layout, tenant, view_named(view), bucket, part, rows)
 
-    def read_offline(self, tenant: str, view: str, bucket: int) -> pl.DataFrame:
+    def read_offline(
+        self,
+        tenant: str,
+        view: str,
+        bucket: int,
+        users: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
-        return offline_parts.read_newest(self._layout, tenant, view_named(view), bucket)
+        return offline_parts.read_newest(
+            self._layout, tenant, view_named(view), bucket, users, columns
+        )
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space, online and offline."""
@@ -146,6 +163,13 @@ class FeastFeatures:
             folder.mkdir(parents=True, exist_ok=True)
             self._stores[tenant] = FeatureStore(config=self._config.repo_config(tenant, folder))
         return self._stores[tenant]
+
+    def _check_applied(self, tenant: str, view: str) -> None:
+        """Ask the registry once; a view that was applied stays so."""
+        if (tenant, view) not in self._found:
+            with self._alone(tenant):
+                self._store_with(tenant, view)
+            self._found.add((tenant, view))
 
     def _store_with(self, tenant: str, view: str) -> "FeatureStore":
         """Return the store, its registry cache refreshed where another process applied the view."""
@@ -204,7 +228,7 @@ def _online_user_views(space_id: str) -> list[View]:
     ]
 
 
-def _as_pandas(rows: pl.DataFrame) -> Any:
+def as_pandas(rows: pl.DataFrame) -> Any:
     """Return a pandas frame whose list columns hold numpy arrays, as Feast's writer wants them."""
     import pandas as pd
 

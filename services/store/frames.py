@@ -66,6 +66,13 @@ def conform(view: View, rows: pl.DataFrame, *, has_known_time: bool = True) -> p
     return rows
 
 
+def kept_columns(view: View, columns: Sequence[str] | None) -> list[str] | None:
+    """Return what a read of some features keeps: join keys and the computed time too; None: all."""
+    if columns is None:
+        return None
+    return [*view.join_keys, *columns, names.COMPUTED_TIME]
+
+
 def newest_rows(view: View, rows: pl.DataFrame) -> pl.DataFrame:
     """Return the row with the newest computed time of each user (and period, if the view has)."""
     return (

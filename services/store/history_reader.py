@@ -74,7 +74,7 @@ class ParquetHistory:
         view = view_named(names.by_period_view(granularity, space_id))
         bucket = bucket_of(user_id, self._layout.bucket_count)
         rows = await asyncio.to_thread(
-            offline_parts.read, self._layout, tenant, view, bucket, user_id
+            offline_parts.read, self._layout, tenant, view, bucket, [user_id]
         )
         return trajectory_of(
             rows,

@@ -13,7 +13,14 @@ from services.core.errors import NotReady
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT, Granularity, bucket_of
 from services.core.views import FeatureType, View, view_named, views_of
-from services.store.frames import by_period_frame, columns_of, conform, newest_rows, rows_frame
+from services.store.frames import (
+    by_period_frame,
+    columns_of,
+    conform,
+    kept_columns,
+    newest_rows,
+    rows_frame,
+)
 from services.store.history_reader import trajectory_of
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.rows import (
@@ -73,10 +80,21 @@ class MemoryFeatures(InterestReads):
         spec = view_named(view)
         self._applied(self._offline, tenant, spec)[bucket, part] = conform(spec, rows)
 
-    def read_offline(self, tenant: str, view: str, bucket: int) -> pl.DataFrame:
+    def read_offline(
+        self,
+        tenant: str,
+        view: str,
+        bucket: int,
+        users: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
         spec = view_named(view)
-        return newest_rows(spec, self._rows(tenant, spec, bucket))
+        rows = self._rows(tenant, spec, bucket)
+        if users is not None:
+            rows = rows.filter(pl.col(names.USER_ID).is_in(users))
+        kept = kept_columns(spec, columns)
+        return newest_rows(spec, rows if kept is None else rows.select(kept))
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space."""

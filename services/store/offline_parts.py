@@ -11,7 +11,7 @@ from services.core.errors import DependencyUnavailable, InvalidArgument, NotRead
 from services.core.schema import bucket_of
 from services.core.views import View, views_of
 from services.store.files import replacing
-from services.store.frames import columns_of, conform, newest_rows
+from services.store.frames import columns_of, conform, kept_columns, newest_rows
 from services.store.layout import Layout
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -51,28 +51,44 @@ def append(
 
 
 def read(
-    layout: Layout, tenant: str, view: View, bucket: int, user_id: str | None = None
+    layout: Layout,
+    tenant: str,
+    view: View,
+    bucket: int,
+    users: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """Return every row of a bucket, or of one user in it.
+    """Return every row of a bucket, or of some users in it; all columns, or as kept_columns says.
 
     Raises:
         NotReady: the view was never applied.
     """
     paths = _parts(_folder(layout, tenant, view), bucket)
+    kept = kept_columns(view, columns)
     if not paths:
-        return pl.DataFrame(schema=columns_of(view))
+        nothing = pl.DataFrame(schema=columns_of(view))
+        return nothing if kept is None else nothing.select(kept)
     try:
         rows = pl.scan_parquet(paths, glob=False)
-        if user_id is not None:
-            rows = rows.filter(pl.col(names.USER_ID) == user_id)
+        if users is not None:
+            rows = rows.filter(pl.col(names.USER_ID).is_in(users))
+        if kept is not None:
+            rows = rows.select(kept)
         return rows.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DependencyUnavailable("offline history", f"cannot be read ({error})") from error
 
 
-def read_newest(layout: Layout, tenant: str, view: View, bucket: int) -> pl.DataFrame:
+def read_newest(
+    layout: Layout,
+    tenant: str,
+    view: View,
+    bucket: int,
+    users: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
     """Return the newest row of each user (and period, where the view has one) of a bucket."""
-    return newest_rows(view, read(layout, tenant, view, bucket))
+    return newest_rows(view, read(layout, tenant, view, bucket, users, columns))
 
 
 def erase(layout: Layout, tenant: str, space_id: str, user_ids: Sequence[str]) -> None:

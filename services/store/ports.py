@@ -116,8 +116,23 @@ class FeatureWriter(Protocol):
         """Add one immutable Parquet part. The same `part` name again replaces it: a retry adds nothing twice."""
         ...
 
-    def read_offline(self, tenant: str, view: str, bucket: int) -> "pl.DataFrame":
-        """Return the newest row of each user (and period, where the view has one) of a bucket."""
+    def read_offline(
+        self,
+        tenant: str,
+        view: str,
+        bucket: int,
+        users: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> "pl.DataFrame":
+        """Return the newest row of each user (and period, where the view has one) of a bucket.
+
+        Args:
+            tenant: whose data.
+            view: name of the view.
+            bucket: of the users.
+            users: these alone; a refresh of few reads few.
+            columns: these features alone, beside the join keys and the computed time.
+        """
         ...
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:

@@ -94,7 +94,11 @@ def run_train(
         raise InvalidArgument("events", "none are stored; run `driftline import`")
     erasures = erasures_of(tables, tenant, events, until=until, parent=parent)
     events = drop_erased(tables, tenant, events)
-    backbone = load_spec(parent.backbone) if parent else load_backbone(settings.backbone)
+    backbone = (
+        load_spec(parent.backbone)
+        if parent
+        else load_backbone(settings.backbone, is_int8=settings.backbone_int8)
+    )
     texts = KeptTexts(backbone, TextVectors(layout), tenant, is_fresh=request.fresh)
     with work_folder(layout.training_dir(tenant)) as work:
         model = train(

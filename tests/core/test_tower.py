@@ -32,6 +32,10 @@ def test_what_is_known_of_an_item_is_added_to_its_text_part():
     assert space_id_of(BACKBONE, known) != space_id_of(BACKBONE, tower())
 
 
+def test_int8_makes_another_space():
+    assert space_id_of(replace(BACKBONE, is_int8=True), tower()) != space_id_of(BACKBONE, tower())
+
+
 def test_a_space_id_is_short_stable_and_names_the_backbone():
     space = space_id_of(BACKBONE, tower())
     assert re.fullmatch(r"minilm_[0-9a-f]{8}", space)

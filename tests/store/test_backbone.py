@@ -109,6 +109,22 @@ def test_bf16_stays_within_cosine_999(minilm: Backbone):
     assert all(cosine(a, b) > 0.999 for a, b in zip(half, minilm.encode(texts), strict=True))
 
 
+def test_int8_stays_within_cosine_99_and_a_text_keeps_its_vector_beside_others(minilm: Backbone):
+    texts = ["red wine", LONG, "wool socks", "frozen peas", "a 12oz can of cola"]
+    small = load_backbone(is_int8=True)
+    rows = small.encode(texts)
+    assert rows.dtype == np.float32
+    assert all(cosine(a, b) > 0.99 for a, b in zip(rows, minilm.encode(texts), strict=True))
+    assert not np.allclose(rows, minilm.encode(texts), atol=1e-3)
+    assert np.abs(small.encode(["red wine"])[0] - rows[0]).max() < 1e-3
+    assert load_spec(small.spec).spec == small.spec != minilm.spec
+
+
+def test_int8_is_for_a_cpu():
+    with pytest.raises(InvalidArgument, match="use bf16"):
+        load_backbone(is_int8=True, device="cuda")
+
+
 def test_the_spec_of_a_backbone_loads_it_again(minilm: Backbone):
     assert load_spec(minilm.spec).spec == minilm.spec
 

@@ -232,6 +232,19 @@ def test_a_part_of_the_same_name_replaces_it_and_the_newest_row_wins(stores):
     assert read.schema["known_time"] == pl.Datetime("us", "UTC")
 
 
+def test_some_users_and_some_features_are_read_alone(stores):
+    features, _ = stores
+    view = by_period_view(WEEK, SPACE)
+    features.append_offline(TENANT, view, 3, "a", period_rows(["s", "t"], 0.5))
+    features.append_offline(TENANT, view, 3, "b", period_rows(["t"], 1.0, NOW + timedelta(1)))
+    whole = features.read_offline(TENANT, view, 3)
+    kept = ["user_id", "period", "event_count", "computed_time"]
+    some = features.read_offline(TENANT, view, 3, ["t", "nobody"], ["event_count"])
+    assert some.equals(whole.filter(pl.col("user_id") == "t").select(kept))
+    assert some["computed_time"].to_list() == [NOW + timedelta(1)]
+    assert features.read_offline(TENANT, view, 2, ["t"], ["event_count"]).columns == kept
+
+
 async def test_erasing_a_user_leaves_the_others(stores):
     features, reader = stores
     online, offline = interest_view(WEEK, SPACE), by_period_view(WEEK, SPACE)
