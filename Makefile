@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -116,6 +116,10 @@ $(WRITE_BENCHES): export OMP_NUM_THREADS := 1
 $(WRITE_BENCHES): export POLARS_MAX_THREADS := 1
 $(WRITE_BENCHES): bench-%: $(VENV)/.ready  ## Write path and compute beside their peers
 	$(BIN)/python -m tests.bench.$(subst -,_,$*)
+
+bench-retrieval: $(VENV)/.ready  ## An approximate index against exact scoring of a million items (some minutes)
+	$(BIN)/pip install -q -c constraints.txt faiss-cpu
+	$(BIN)/python -m tests.bench.retrieval
 
 bench-%: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.reads $*

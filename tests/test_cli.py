@@ -55,3 +55,10 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert said in " ".join(error.split())
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_portraits_are_judged_of_a_file_or_of_the_demos_data_never_of_both_or_none(tmp_path):
+    for said in ([], [str(tmp_path / "events.parquet"), "--complete-journey"]):
+        result = CliRunner().invoke(app, ["evaluate", "portraits", *said])
+        assert result.exit_code == 2
+        assert "name a file of events, or --complete-journey" in " ".join(result.output.split())

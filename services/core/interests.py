@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from services.core.activity import Activity, make_activities
 from services.core.classify import (
     IS_BULK_DAY,
     session_counts,
@@ -63,6 +64,8 @@ class BucketInterests:
     rank_states: RankStates
     # One per user.
     profiles: tuple[Profile, ...]
+    # One per user; bulk days left out.
+    activities: tuple[Activity, ...]
     # Events outside bulk days whose item is not known at all.
     unknown_item_event_count: int
 
@@ -137,6 +140,9 @@ def make_interests(
             is_suspected_bot_U=np.isin(
                 user_ids, list(suspected_bots(seen, now + _US, bulk_day_events))
             ),
+        ),
+        activities=make_activities(
+            used.user_ix_E, used.time_us_E, used.item_ix_E, versions.item_ids, len(user_ids)
         ),
         unknown_item_event_count=int((row_E == NO_VERSION).sum()),
     )

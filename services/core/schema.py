@@ -92,6 +92,13 @@ FIRST_EVENT_TIME = "first_event_time"
 LAST_EVENT_TIME = "last_event_time"
 SESSION_COUNT = "session_count"
 IS_SUSPECTED_BOT = "is_suspected_bot"
+# Features of user_activity: items, and cells of (row of the items, week, count).
+ACTIVITY_ITEM_IDS = "activity_item_ids"
+ACTIVITY_ITEMS = "activity_items"
+ACTIVITY_WEEKS = "activity_weeks"
+ACTIVITY_COUNTS = "activity_counts"
+WEEKDAY_DAYS = "weekday_days"
+HOUR_HOURS = "hour_hours"
 
 
 def interest_view(granularity: Granularity, space_id: str) -> str:
@@ -127,6 +134,11 @@ def rank_state_view(space_id: str) -> str:
 def profile_view(space_id: str) -> str:
     """Return the view of portraits."""
     return f"user_profile__{space_id}"
+
+
+def activity_view(space_id: str) -> str:
+    """Return the view of what users did in the last year, by item and week."""
+    return f"user_activity__{space_id}"
 
 
 def item_view(space_id: str) -> str:

@@ -95,6 +95,15 @@ _PROFILE = {
     names.IS_SUSPECTED_BOT: _T.BOOL,
     names.MODEL_VERSION: _T.STRING,
 }
+_ACTIVITY = {
+    names.ACTIVITY_ITEM_IDS: _T.STRINGS,
+    names.ACTIVITY_ITEMS: _T.INTS,
+    names.ACTIVITY_WEEKS: _T.INTS,
+    names.ACTIVITY_COUNTS: _T.INTS,
+    names.WEEKDAY_DAYS: _T.INTS,
+    names.HOUR_HOURS: _T.INTS,
+    names.MODEL_VERSION: _T.STRING,
+}
 _ITEM = {
     names.VEC: _T.VECTOR,
     names.CONTENT_HASH: _T.STRING,
@@ -109,6 +118,7 @@ def views_of(space_id: str) -> dict[str, View]:
     views = [
         View(name=names.rank_state_view(space_id), join_keys=user, features=_RANK_STATE),
         View(name=names.profile_view(space_id), join_keys=user, features=_PROFILE),
+        View(name=names.activity_view(space_id), join_keys=user, features=_ACTIVITY),
         View(name=names.item_view(space_id), join_keys=(names.ITEM_ID,), features=_ITEM),
     ]
     for granularity in Granularity:

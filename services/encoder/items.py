@@ -9,6 +9,7 @@ import numpy as np
 from services.core.errors import Cancelled, NotReady
 from services.core.model import Model
 from services.core.schema import CONTENT_HASH, ITEM_ID, MODEL_VERSION, TITLE, VEC, item_view
+from services.core.topics import FEWEST_TOPICS, refresh_topics
 from services.encoder.catalogue import (
     catalogue_at,
     is_changed,
@@ -90,7 +91,9 @@ class ItemsRefresh:
         new = [row for row, item_id in enumerate(fresh.item_ids) if item_id not in old]
         is_all = is_full or current is None or is_changed(fresh, current)
         if is_all or self._are_stats_due():
-            return self._publish_generation(fresh, current, hashes, new=new, is_all=is_all)
+            return self._publish_generation(
+                fresh, current, hashes, new=new, is_all=is_all, is_full=is_full
+            )
         assert current is not None
         if new:
             segment = named(rows_of(fresh, new), _wall_clock())
@@ -106,6 +109,7 @@ class ItemsRefresh:
         *,
         new: Sequence[int],
         is_all: bool,
+        is_full: bool,
     ) -> str:
         tables, tenant = self.stores.tables, self.tenant
         buckets = (tables.read_events(tenant, bucket) for bucket in range(self.bucket_count))
@@ -114,12 +118,21 @@ class ItemsRefresh:
             current is not None
             and not is_all
             and not new
+            and (current.topics is not None or len(fresh.item_ids) < FEWEST_TOPICS)
             and np.array_equal(stats.share_NW, current.stats.share_NW)
             and np.array_equal(stats.first_time_N, current.stats.first_time_N)
         ):
             generation = current.generation
         else:
-            catalogue = named(replace(fresh, stats=stats), _wall_clock())
+            topics = refresh_topics(
+                current.topics if current else None,
+                fresh.items_ND,
+                fresh.titles,
+                fresh.categories,
+                is_old_N=~np.isin(np.arange(len(fresh.item_ids)), new),
+                is_full=is_full,
+            )
+            catalogue = named(replace(fresh, stats=stats, topics=topics), _wall_clock())
             self._publish_features(catalogue, hashes, range(len(fresh.item_ids)) if is_all else new)
             self.stores.catalogues.publish(tenant, catalogue)
             generation = catalogue.generation

@@ -16,6 +16,7 @@ from services.core.schema import (
     KNOWN_TIME,
     USER_ID,
     Granularity,
+    activity_view,
     by_period_view,
     history_view,
     interest_view,
@@ -25,7 +26,7 @@ from services.core.schema import (
 from services.encoder.rows import part_name, profiles_that_differ, rank_state_records
 from services.store.frames import history_frame, newest_period_frame, rows_frame
 from services.store.ports import FeatureWriter
-from services.store.rows import features_of_profile, features_of_rank_state
+from services.store.rows import features_of_activity, features_of_profile, features_of_rank_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,12 @@ def publish(features: FeatureWriter, model: Model, tenant: str, new: Publication
     """Write what is new, made by `model`."""
     online = _vector_rows(new, model.space_id)
     profiles = _profile_rows(new, model)
-    for view, rows in (*online, _rank_state_rows(new, model), profiles):
+    for view, rows in (
+        *online,
+        _rank_state_rows(new, model),
+        _activity_rows(new, model),
+        profiles,
+    ):
         if not rows.is_empty():
             at = pl.lit(new.computed_time, rows.schema[COMPUTED_TIME]).alias(COMPUTED_TIME)
             features.write_online(tenant, view, rows.with_columns(at).drop(KNOWN_TIME))
@@ -78,6 +84,14 @@ def _rank_state_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]
     users, states = rank_state_records(new.made, new.item_ids)
     features = [features_of_rank_state(state, model.model_version) for state in states]
     return view, rows_frame(view, users, features, computed_time=new.computed_time)
+
+
+def _activity_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:
+    view = activity_view(model.space_id)
+    features = [
+        features_of_activity(activity, model.model_version) for activity in new.made.activities
+    ]
+    return view, rows_frame(view, new.made.user_ids, features, computed_time=new.computed_time)
 
 
 def _profile_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:

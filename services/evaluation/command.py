@@ -29,8 +29,10 @@ from services.evaluation.leave_one_out import (
     leave_one_out_view,
     without_last,
 )
+from services.evaluation.medoids import medoids_report
 from services.evaluation.peers import PeerProcess, Peers
 from services.evaluation.protocol import Split, make_split
+from services.evaluation.reasons import reasons_report
 from services.evaluation.recommendation import OURS, Part, Samples, rank_all
 from services.evaluation.scorers import driftline
 from services.evaluation.summary import by_origin, origins_lost, summarise
@@ -177,8 +179,8 @@ def run_evaluate(
     report = {
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
-        "model": _model(model),
-        "training": {name: list(curve) for name, curve in model.curves.items()},
+        **_model(model),
+        **_uses(data, split, model, items_ND, seed=seed),
         **classification_report(backbone.spec.name),
         **_rankings(samples, split, (OURS, *methods.variants), rng),
         **vector_report(
@@ -294,10 +296,21 @@ def _rankings(
 
 def _model(model: Model) -> dict[str, Any]:
     return {
-        "model_version": model.model_version,
-        "space_id": model.space_id,
-        "backbone": model.backbone.name,
-        "trained_until": model.trained_until.isoformat(),
+        "model": {
+            "model_version": model.model_version,
+            "space_id": model.space_id,
+            "backbone": model.backbone.name,
+            "trained_until": model.trained_until.isoformat(),
+        },
+        "training": {name: list(curve) for name, curve in model.curves.items()},
+    }
+
+
+def _uses(data: Dataset, split: Split, model: Model, items_ND: F32, *, seed: int) -> dict[str, Any]:
+    """Return what the vectors are worth to who asks why, and to who has several interests."""
+    return {
+        "reasons": reasons_report(data, split, model, items_ND, seed=seed),
+        "several_interests": medoids_report(data, split, items_ND, model.pooling, seed=seed),
     }
 
 

@@ -135,6 +135,51 @@ def fans(drawn: list[dict[str, Any]]) -> str:
     return _svg(figure)
 
 
+def recall_lines(parts: dict[str, dict[str, dict[str, list[float]]]]) -> str:
+    """Draw each method's recall by part of the planted bursts, a small plot a part."""
+    names = list(parts["driftline"])
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(3.2 * len(names), 2.6), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, part in zip(axes[0], names, strict=True):
+        for method, by_part in parts.items():
+            rows = by_part[part]
+            is_ours = method == "driftline"
+            axis.plot(
+                list(rows), [row[0] for row in rows.values()], marker="o", markersize=4,
+                label=method, linewidth=2.5 if is_ours else 1.2,
+            )  # fmt: skip
+        axis.set_title(part, fontsize=9)
+        axis.tick_params(axis="x", labelsize=7, rotation=30)
+        axis.set_ylim(0, 1)
+    axes[0][0].set_ylabel("recall")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def burst_example(drawn: dict[str, Any]) -> str:
+    """Draw a user's periods along a burst's topic: when it was planted, when it was told of."""
+    figure, axis = plt.subplots(figsize=(7.5, 3))
+    axis.axvspan(drawn["first"] - 0.5, drawn["last"] + 0.5, color="#d9a514", alpha=0.25,
+                 linewidth=0, label="planted")  # fmt: skip
+    period, position, events = zip(*drawn["points"], strict=True)
+    axis.plot(period, position, color=OTHER_COLOUR, linewidth=1, zorder=2)
+    axis.scatter(period, position, s=[8 + 2 * n for n in events], color=OTHER_COLOUR, zorder=3,
+                 label="a period; larger: more events")  # fmt: skip
+    at = dict(zip(period, position, strict=True))
+    told = [t for t, _ in drawn["told"]]
+    axis.scatter(told, [at[t] for t in told], s=90, facecolors="none", edgecolors=OURS_COLOUR,
+                 linewidths=2, zorder=4, label="told of, with its estimated share")  # fmt: skip
+    for t, share in drawn["told"]:
+        axis.annotate(f"{share:.0%}", (t, at[t]), textcoords="offset points", xytext=(0, 9),
+                      ha="center", fontsize=8, color=OURS_COLOUR)  # fmt: skip
+    axis.set_xlabel("periods from the onset")
+    axis.set_ylabel("cosine with the topic")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _svg(figure)
+
+
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     for axis in figure.axes:

@@ -1,10 +1,12 @@
 """What is asked of the gateway and what it answers, in core types: between `translate` and stores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.core.corrections import Correction, Wish
 from services.core.periods import Period
+from services.core.portrait import Portrait
 from services.core.recommend import Filters, RankedItems, SimilarItems
 from services.core.records import Forecast, InterestVector, ModelInfo, Profile
 from services.core.schema import Granularity
@@ -117,24 +119,55 @@ class ForecastAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecommendQuery:
-    user_id: str
+class Wishes:
+    """How to recommend."""
+
+    # Items a user at most.
     limit: int
     filters: Filters
+    # In [0, 1]; see core/selection.Variety.
+    diversity: float = 0.0
+    exploration_share: float = 0.0
+    # 0 means the ISO week of the instant.
+    exploration_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendQuery:
+    user_id: str
+    wishes: Wishes
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendManyQuery:
+    user_ids: tuple[str, ...]
+    wishes: Wishes
     as_of: AsOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendAnswer:
+    user_id: str
     catalogue: Catalogue
     items: RankedItems
     basis: Basis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendAnswers:
+    # In the order asked.
+    answers: tuple[RecommendAnswer, ...]
+    # Categories and item ids asked for that the catalogue does not have.
+    unmatched: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarQuery:
-    item_id: str
+    # At least one; the answer is near their mean.
+    item_ids: tuple[str, ...]
     limit: int
+    filters: Filters
     as_of: AsOf
 
 
@@ -156,9 +189,37 @@ class ProfileQuery:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileAnswer:
     profile: Profile
+    portrait: Portrait
+    # The portrait in words.
+    summary: str
+    # Titles of the items that are cited, by id.
+    titles: Mapping[str, str]
+    corrections: "tuple[NamedCorrection, ...]"
     # Interests to return at most.
     limit: int
     basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCorrection:
+    correction: Correction
+    # What the topic is called; empty where it is no more.
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectQuery:
+    user_id: str
+    topic_id: str
+    # None takes back what was said.
+    wish: Wish | None
+    made_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectAnswer:
+    # All that are in force, by topic.
+    corrections: tuple[NamedCorrection, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 Errors, deadlines, checks and logs are runtime/interceptors.py's.
 """
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from driftline.v1 import event_service_pb2 as events
@@ -22,6 +23,7 @@ from services.gateway.answers import Now
 from services.gateway.erasure import Eraser
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
+from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
 from services.gateway.translate import events as event_messages
 from services.gateway.translate import interests as interest_messages
@@ -101,6 +103,20 @@ class RecommendationHandler(recommendations_grpc.RecommendationServiceServicer):
         answer = await self._recommender.recommend(query)
         return recommendation_messages.recommendations_to_pb(answer)
 
+    async def BatchRecommendItems(
+        self, request: recommendations.BatchRecommendItemsRequest, context: Any
+    ) -> recommendations.BatchRecommendItemsResponse:
+        query = recommendation_messages.many_query_from_pb(request, self._now())
+        answer = await self._recommender.recommend_many(query)
+        return recommendation_messages.many_to_pb(answer)
+
+    async def ExportRecommendations(
+        self, request: recommendations.ExportRecommendationsRequest, context: Any
+    ) -> AsyncIterator[recommendations.ExportRecommendationsResponse]:
+        query = recommendation_messages.many_query_from_pb(request, self._now())
+        async for answer in self._recommender.export(query):
+            yield recommendation_messages.export_to_pb(answer)
+
     async def FindSimilarItems(
         self, request: recommendations.FindSimilarItemsRequest, context: Any
     ) -> recommendations.FindSimilarItemsResponse:
@@ -112,15 +128,22 @@ class RecommendationHandler(recommendations_grpc.RecommendationServiceServicer):
 class ProfileHandler(profiles_grpc.ProfileServiceServicer):
     """ProfileService."""
 
-    def __init__(self, reads: Interests, now: Now) -> None:
-        self._reads, self._now = reads, now
+    def __init__(self, portraits: Portraits, now: Now) -> None:
+        self._portraits, self._now = portraits, now
 
     async def GetProfile(
         self, request: profiles.GetProfileRequest, context: Any
     ) -> profiles.GetProfileResponse:
         query = profile_messages.profile_query_from_pb(request, self._now())
-        answer = await self._reads.profile(query)
+        answer = await self._portraits.profile(query)
         return profile_messages.profile_to_pb(answer)
+
+    async def CorrectProfile(
+        self, request: profiles.CorrectProfileRequest, context: Any
+    ) -> profiles.CorrectProfileResponse:
+        query = profile_messages.correct_query_from_pb(request, self._now())
+        answer = await self._portraits.correct(query)
+        return profile_messages.corrected_to_pb(answer)
 
 
 class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):

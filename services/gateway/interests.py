@@ -1,11 +1,11 @@
-"""Reads of vectors, trajectories, forecasts and portraits: which store answers, and how fresh."""
+"""Reads of vectors, trajectories and forecasts: which store answers, and how fresh."""
 
 from datetime import datetime
 
 from services.core.errors import Unimplemented, UserNotFound
 from services.core.periods import Period, period_at
 from services.core.records import InterestVector
-from services.core.schema import HISTORY_PERIODS, Granularity
+from services.core.schema import HISTORY_PERIODS
 from services.gateway.answers import (
     AsOf,
     Basis,
@@ -15,8 +15,6 @@ from services.gateway.answers import (
     ForecastQuery,
     InterestAnswer,
     InterestQuery,
-    ProfileAnswer,
-    ProfileQuery,
     TrajectoryAnswer,
     TrajectoryQuery,
 )
@@ -130,27 +128,6 @@ class Interests:
                 input_time=forecast.made_at.end,
             ),
         )
-
-    async def profile(self, query: ProfileQuery) -> ProfileAnswer:
-        """Return the portrait.
-
-        Raises:
-            UserNotFound: nothing is known. Unimplemented: a past instant was asked for.
-        """
-        if not query.as_of.is_now:
-            raise Unimplemented("a portrait as of a past instant")
-        self._state.refuse_erased(query.user_id, "portrait")
-        model = self._state.served().model
-        found = await self._reader.profile(self._state.tenant, model.space_id, query.user_id)
-        if found is None:
-            raise UserNotFound(query.user_id, "portrait")
-        newest = found.last_event_time
-        basis = Basis(
-            as_of=query.as_of,
-            is_stale=self._is_stale(period_at(Granularity.WEEK, newest), query.as_of.event_time),
-            input_time=newest,
-        )
-        return ProfileAnswer(profile=found, limit=query.limit, basis=basis)
 
     async def _of_period(
         self, space_id: str, query: InterestQuery, period: Period

@@ -19,6 +19,7 @@ from services.store.index import FolderCatalogues
 from services.store.layout import Layout
 from services.store.model_folder import load_ranker
 from services.store.models import FolderRegistry
+from services.store.overlays import open_overlays
 from services.store.ports import InterestReader
 from services.store.redis_reader import RedisInterestReader
 from services.store.sqlite_reader import SqliteInterestReader
@@ -55,6 +56,7 @@ async def serve(settings: Settings) -> None:
         history=ParquetHistory(layout),
         inbox=inbox,
         registry=registry,
+        overlays=open_overlays(layout, settings.online_store, settings.redis_url),
     )
     try:
         await serve_until_stopped(settings, services_of(settings, state, ports), Metrics())

@@ -26,11 +26,12 @@ from services.gateway.handler import (
 from services.gateway.history import LimitedHistory
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
+from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
-from services.store.ports import HistoryReader, Inbox, InterestReader, ModelRegistry
+from services.store.ports import HistoryReader, Inbox, InterestReader, ModelRegistry, Overlays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Ports:
     history: HistoryReader
     inbox: Inbox
     registry: ModelRegistry
+    overlays: Overlays
 
 
 def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[Service]:
@@ -56,6 +58,7 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
     )
     stale_after = settings.stale_after_periods
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
+    portraits = Portraits(state, ports.reader, ports.overlays, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
     add: dict[str, Register] = {
         "EventService": partial(
@@ -72,7 +75,7 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
         ),
         "ProfileService": partial(
             profile_service_pb2_grpc.add_ProfileServiceServicer_to_server,
-            ProfileHandler(reads, now),
+            ProfileHandler(portraits, now),
         ),
         "PrivacyService": partial(
             privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server,

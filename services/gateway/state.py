@@ -15,6 +15,7 @@ from services.core.errors import CoreError, NotReady, UserNotFound
 from services.core.ranker import Ranker
 from services.core.recommend import Shelf, shelf_of
 from services.core.records import ModelInfo
+from services.core.topics import TopicMap, map_topics
 from services.store.ports import Catalogue, CatalogueStore, ModelRegistry
 
 log = structlog.get_logger()
@@ -36,6 +37,8 @@ class Stock:
     token: str
     catalogue: Catalogue
     shelf: Shelf
+    # None where the catalogue was published without topics.
+    topic_map: TopicMap | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +190,11 @@ class GatewayState:
             catalogue.item_ids, catalogue.categories, catalogue.items_ND, catalogue.stats
         )
         log.info("index serves", generation=catalogue.generation, items=len(catalogue.item_ids))
-        return Stock(token=token, catalogue=catalogue, shelf=shelf)
+        topics = catalogue.topics
+        # The widest window of popularity is the steadiest.
+        share_N = catalogue.stats.share_NW[:, -1]
+        topic_map = map_topics(topics, catalogue.items_ND, share_N) if topics else None
+        return Stock(token=token, catalogue=catalogue, shelf=shelf, topic_map=topic_map)
 
 
 def _with(served: Served, stock: Stock | None) -> Served:

@@ -13,7 +13,7 @@ from services.store.event_frames import ERASURE_ID
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
 from services.store.model_card import note_predated
-from services.store.ports import EventTables, FeatureWriter, ModelRegistry
+from services.store.ports import EventTables, FeatureWriter, ModelRegistry, Overlays
 
 
 def request_erasure(settings: Settings, tenant: str, user_id: str) -> str:
@@ -29,6 +29,7 @@ def erase_requested(
     tables: EventTables,
     features: FeatureWriter,
     models: ModelRegistry,
+    overlays: Overlays,
     settings: Settings,
     tenant: str = DEFAULT_TENANT,
 ) -> int:
@@ -49,6 +50,7 @@ def erase_requested(
     users = sorted({erasure.user_id for erasure in pending})
     for space_id in sorted({model.space_id for model in models.list(tenant)}):
         features.erase(tenant, space_id, users)
+    overlays.erase(tenant, users)
     finish_erasures(tables, tenant, [e.erasure_id for e in pending], datetime.now(UTC))
     return len(users)
 

@@ -84,6 +84,7 @@ class Follower:
                 self.stores.tables,
                 self.stores.features,
                 self.stores.models,
+                self.stores.overlays,
                 self.settings,
                 self.tenant,
             )

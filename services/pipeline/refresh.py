@@ -20,7 +20,7 @@ from services.pipeline.compute import ComputeClient
 from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import PreprocessSummary, preprocess
 from services.runtime.settings import Settings
-from services.store.ports import EventTables, FeatureWriter, ModelRegistry
+from services.store.ports import EventTables, FeatureWriter, ModelRegistry, Overlays
 
 Answer = TypeVar("Answer")
 
@@ -35,6 +35,7 @@ class Stores:
     tables: EventTables
     features: FeatureWriter
     models: ModelRegistry
+    overlays: Overlays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,9 @@ def refresh(
         NotReady: no model is live. DependencyUnavailable: a store or service did not answer.
     """
     taken = preprocess(stores.tables, settings, tenant=tenant)
-    erased = erase_requested(stores.tables, stores.features, stores.models, settings, tenant)
+    erased = erase_requested(
+        stores.tables, stores.features, stores.models, stores.overlays, settings, tenant
+    )
     on_progress("preprocess", 1, 1)
     items = compute.refresh_items(is_full=is_full)
     on_progress("encode items", 1, 1)

@@ -5,6 +5,7 @@ from services.runtime.settings import Settings
 from services.store.features import FeastFeatures
 from services.store.layout import Layout
 from services.store.models import FolderRegistry
+from services.store.overlays import open_overlays
 from services.store.tables import DeltaTables
 
 
@@ -19,4 +20,5 @@ def open_stores(settings: Settings) -> Stores:
         tables=DeltaTables(layout),
         features=FeastFeatures(layout, settings.feast_config()),
         models=FolderRegistry(layout),
+        overlays=open_overlays(layout, settings.online_store, settings.redis_url),
     )

@@ -8,7 +8,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Limits:
     max_concurrent_calls: int
     # Where the client sets no deadline, seconds.
     default_deadline_s: float
+    # The same for a call whose answer is a stream.
+    default_stream_deadline_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +49,13 @@ class _Method:
     name: str
     request_type: str
     parse: Callable[[bytes], Any]
-    behaviour: "Callable[[Any, Context], Awaitable[Any]]"
+    # Returns an awaitable, or where the answer is a stream an asynchronous iterator.
+    behaviour: "Callable[[Any, Context], Any]"
     log: Callable[[str, float, str], None]
 
 
 class Calls:
-    """Wraps every unary method that a service registers.
+    """Wraps every method with one request that a service registers.
 
     gRPC's own interceptors do the same at each call, for 8 us more of it (`DECISIONS.md`).
     """
@@ -66,7 +70,7 @@ class Calls:
 
     def _wrap(self, path: str, handler: "Handler") -> "Handler":
         parse: Any = handler.request_deserializer
-        behaviour: Any = handler.unary_unary
+        behaviour: Any = handler.unary_stream or handler.unary_unary
         method = _Method(
             name=path.removeprefix("/"),
             request_type=parse.__self__.DESCRIPTOR.full_name,
@@ -78,7 +82,18 @@ class Calls:
         async def call(data: bytes, context: "Context") -> Any:
             return await self._observed(method, data, context)
 
+        async def stream(data: bytes, context: "Context") -> AsyncIterator[Any]:
+            # Closed at once where the caller goes away between two parts.
+            async with aclosing(self._observed_stream(method, data, context)) as responses:
+                async for response in responses:
+                    yield response
+
         # No deserializer: a call that is refused is not even parsed.
+        if handler.response_streaming:
+            streamed: Handler = grpc.unary_stream_rpc_method_handler(
+                stream, response_serializer=handler.response_serializer
+            )
+            return streamed
         wrapped: Handler = grpc.unary_unary_rpc_method_handler(
             call,
             response_serializer=handler.response_serializer,
@@ -110,6 +125,55 @@ class Calls:
             method.log(code, seconds, request_id)
         # Last, as the others: whoever has an answer finds its line in the log.
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+    async def _observed_stream(
+        self, method: _Method, data: bytes, context: "Context"
+    ) -> AsyncGenerator[Any, None]:
+        """Run a call whose answer is a stream; see `_observed`."""
+        request_id, code = _request_id(context), "OK"
+        started = time.perf_counter()
+        self._metrics.call_started()
+        try:
+            async with aclosing(self._limited_stream(method, data, context)) as responses:
+                async for response in responses:
+                    yield response
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            return
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED"
+            raise
+        except Exception as error:
+            failure = failure_of(_seen_by(context, error), request_id)
+            code = failure.code.name
+            if not isinstance(error, CoreError):
+                trace = trace_of(error)
+                log.error("call failed", method=method.name, request_id=request_id, **trace)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.call_ended(method.name, code, seconds)
+            method.log(code, seconds, request_id)
+        await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+    async def _limited_stream(
+        self, method: _Method, data: bytes, context: "Context"
+    ) -> AsyncGenerator[Any, None]:
+        if self._in_flight >= self._limits.max_concurrent_calls:
+            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once")
+        self._in_flight += 1
+        has_deadline = context.time_remaining() is not None
+        seconds = None if has_deadline else self._limits.default_stream_deadline_s
+        allowed = asyncio.timeout(seconds)
+        try:
+            self._rules.check_bytes(method.request_type, data)
+            async with allowed:
+                async for response in method.behaviour(method.parse(data), context):
+                    yield response
+        except TimeoutError:
+            if seconds is None or not allowed.expired():
+                raise
+            raise DeadlinePassed(method.name, seconds) from None
+        finally:
+            self._in_flight -= 1
 
     async def _limited(self, method: _Method, data: bytes, context: "Context") -> Any:
         if self._in_flight >= self._limits.max_concurrent_calls:
@@ -150,7 +214,9 @@ class WrappingServer:
     ) -> None:
         """Register the wrapped methods of a service."""
         wrapped = {
-            name: self._wrap(f"/{service_name}/{name}", handler) if handler.unary_unary else handler
+            name: handler
+            if handler.request_streaming
+            else self._wrap(f"/{service_name}/{name}", handler)
             for name, handler in method_handlers.items()
         }
         generic = grpc.method_handlers_generic_handler(service_name, wrapped)

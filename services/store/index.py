@@ -2,6 +2,7 @@
 
 index/{space}/{generation}/vectors.npy     float32 [N, D], memory-mapped by readers
                            items.parquet   item_id, title, categories, share (one list a row)
+                           topics.json     ids, names, terms, categories, centroids; absent in older ones
                            manifest.json   space, model, counts, sha256 of the files
                            seg-000001.parquet   items added since, vectors included
 index/{space}/CURRENT                      name of the generation, replaced in one atomic step
@@ -26,6 +27,7 @@ from services.store.files import replacing
 from services.store.frames import vectors_column
 from services.store.layout import Layout, write_json
 from services.store.ports import Catalogue
+from services.store.topic_files import TOPICS, topics_from_json, topics_to_json
 
 # A reader may still hold the generation before; older ones go.
 KEPT_GENERATIONS = 3
@@ -71,6 +73,10 @@ class FolderCatalogues:
             np.save(file, np.ascontiguousarray(catalogue.items_ND, np.float32), allow_pickle=False)
         with replacing(folder / "items.parquet") as draft:
             _rows(catalogue).write_parquet(draft)
+        files = ["vectors.npy", "items.parquet"]
+        if catalogue.topics is not None:
+            write_json(folder / TOPICS, topics_to_json(catalogue.topics))
+            files.append(TOPICS)
         write_json(
             folder / "manifest.json",
             {
@@ -78,9 +84,7 @@ class FolderCatalogues:
                 "model_version": catalogue.model_version,
                 "item_count": len(catalogue.item_ids),
                 "window_count": catalogue.stats.share_NW.shape[1],
-                "files": {
-                    name: _sha256(folder / name) for name in ("vectors.npy", "items.parquet")
-                },
+                "files": {name: _sha256(folder / name) for name in files},
             },
         )
 
@@ -114,6 +118,11 @@ class FolderCatalogues:
             self._verify(folder, manifest["files"])
             items_ND = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
             rows = pl.read_parquet(folder / "items.parquet")
+            topics = (
+                topics_from_json(json.loads((folder / TOPICS).read_text()))
+                if TOPICS in manifest["files"]
+                else None
+            )
             segments = [pl.read_parquet(path) for path in sorted(folder.glob("seg-*.parquet"))]
         except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
             raise DependencyUnavailable("the item index", f"cannot be read ({error})") from error
@@ -130,6 +139,7 @@ class FolderCatalogues:
             categories=tuple(tuple(names) for names in rows["categories"].to_list()),
             items_ND=items_ND,
             stats=_stats(rows, manifest["window_count"]),
+            topics=topics,
         )
 
     def current_token(self, tenant: str, space_id: str) -> str:
@@ -143,7 +153,7 @@ class FolderCatalogues:
     def _verify(self, folder: Path, sha256_of: dict[str, str]) -> None:
         if folder in self._verified:
             return
-        for name in ("vectors.npy", "items.parquet"):
+        for name in ("vectors.npy", "items.parquet", *({TOPICS} & sha256_of.keys())):
             if _sha256(folder / name) != sha256_of[name]:
                 raise DependencyUnavailable(
                     "the item index", f"has a damaged {name} in {folder.name}; publish it again"

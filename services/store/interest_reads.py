@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.core import schema as names
+from services.core.activity import Activity
+from services.core.errors import NotReady
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import Granularity
 from services.store.rows import (
     Features,
+    activity_of,
     forecast_of,
     history_of,
     interest_of,
@@ -76,6 +79,14 @@ class InterestReads(ABC):
         """Return the portrait."""
         row = await self._one(tenant, names.profile_view(space_id), user_id)
         return profile_of(row.features) if row else None
+
+    async def activity(self, tenant: str, space_id: str, user_id: str) -> Activity | None:
+        """Return what the user did in the last year; None too where it was never published."""
+        try:
+            row = await self._one(tenant, names.activity_view(space_id), user_id)
+        except NotReady:  # a store that an older version made, and no refresh since
+            return None
+        return activity_of(row.features) if row else None
 
     async def _one(self, tenant: str, view: str, user_id: str) -> StoredRow | None:
         return (await self.fetch(tenant, view, [user_id]))[0]

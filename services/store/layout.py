@@ -8,6 +8,7 @@ ROOT/{tenant}/index/{space_id}/         generations of the catalogue, CURRENT
 ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/
+ROOT/{tenant}/overlays.db              what users said of their portraits
 ROOT/{tenant}/state/                    positions of the pipeline
 """
 
@@ -103,6 +104,10 @@ class Layout:
     def offline_dir(self, tenant: str, view: str) -> Path:
         """Return the folder of a view's Parquet parts."""
         return self.feast_dir(tenant) / "offline" / _checked("view", view, _NAME)
+
+    def overlays_file(self, tenant: str) -> Path:
+        """Return the SQLite file of what users said of their portraits."""
+        return self.tenant_dir(tenant) / "overlays.db"
 
     def state_dir(self, tenant: str) -> Path:
         """Return the folder of the pipeline's positions."""

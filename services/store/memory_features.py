@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from services.core import schema as names
+from services.core.activity import Activity
 from services.core.errors import NotReady
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT, Granularity, bucket_of
@@ -23,6 +24,7 @@ from services.store.frames import (
 from services.store.history_reader import trajectory_of
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.rows import (
+    features_of_activity,
     features_of_forecast,
     features_of_history,
     features_of_interest,
@@ -199,6 +201,21 @@ class MemoryFeatures(InterestReads):
         self.apply(tenant, space_id)
         features = features_of_profile(profile, model_version)
         self._put(tenant, names.profile_view(space_id), user_id, features, computed_time)
+
+    def put_activity(
+        self,
+        user_id: str,
+        activity: Activity,
+        *,
+        space_id: str,
+        computed_time: datetime,
+        model_version: str = "test",
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        """Publish what a user did."""
+        self.apply(tenant, space_id)
+        features = features_of_activity(activity, model_version)
+        self._put(tenant, names.activity_view(space_id), user_id, features, computed_time)
 
     def _put(
         self, tenant: str, view: str, user_id: str, features: dict[str, object], time: datetime

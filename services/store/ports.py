@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from services.core.activity import Activity
+from services.core.corrections import Correction
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import Granularity
+from services.core.topics import Topics
 from services.core.tower import BackboneSpec
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
@@ -56,6 +59,10 @@ class InterestReader(Protocol):
 
     async def profile(self, tenant: str, space_id: str, user_id: str) -> Profile | None:
         """Return the portrait."""
+        ...
+
+    async def activity(self, tenant: str, space_id: str, user_id: str) -> Activity | None:
+        """Return what the user did in the last year; None too where it was never published."""
         ...
 
 
@@ -305,6 +312,9 @@ class Catalogue:
     # Unit norm; memory-mapped.
     items_ND: F32
     stats: ItemStats
+    # What the items are about; None where too few items, or an older version, published it. A
+    # segment brings none: its items belong to the generation's topics.
+    topics: Topics | None = None
 
 
 class CatalogueStore(Protocol):
@@ -328,6 +338,30 @@ class CatalogueStore(Protocol):
 
     def current_token(self, tenant: str, space_id: str) -> str:
         """Return a cheap token that changes whenever `current` would; empty where nothing was published."""
+        ...
+
+
+class Overlays(Protocol):
+    """What users say of their portraits. Refreshes leave it alone.
+
+    A correction that was put is in the next read of every process. Every method raises
+    DependencyUnavailable where the store does not answer.
+    """
+
+    async def put(self, tenant: str, user_id: str, correction: Correction) -> None:
+        """Keep a correction in place of the one before of its topic."""
+        ...
+
+    async def remove(self, tenant: str, user_id: str, topic_id: str) -> None:
+        """Forget what was said of a topic; nothing said is no error."""
+        ...
+
+    async def read(self, tenant: str, user_id: str) -> tuple[Correction, ...]:
+        """Return a user's corrections, by ascending topic_id."""
+        ...
+
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+        """Forget everything that users said."""
         ...
 
 

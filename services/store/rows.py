@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.core import schema as names
+from services.core.activity import Activity
 from services.core.periods import Period, period_at, period_from_name
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import HISTORY_PERIODS, Granularity
@@ -158,4 +159,29 @@ def profile_of(features: Features) -> Profile:
         last_event_time=features[names.LAST_EVENT_TIME],
         session_count=features[names.SESSION_COUNT],
         is_suspected_bot=features[names.IS_SUSPECTED_BOT],
+    )
+
+
+def features_of_activity(activity: Activity, model_version: str) -> dict[str, Any]:
+    """Return the features of user_activity."""
+    return {
+        names.ACTIVITY_ITEM_IDS: activity.item_ids,
+        names.ACTIVITY_ITEMS: tuple(activity.item_C.tolist()),
+        names.ACTIVITY_WEEKS: tuple(activity.week_C.tolist()),
+        names.ACTIVITY_COUNTS: tuple(activity.count_C.tolist()),
+        names.WEEKDAY_DAYS: activity.weekday_days,
+        names.HOUR_HOURS: activity.hour_hours,
+        names.MODEL_VERSION: model_version,
+    }
+
+
+def activity_of(features: Features) -> Activity:
+    """Return the activity in a row."""
+    return Activity(
+        item_ids=tuple(features[names.ACTIVITY_ITEM_IDS]),
+        item_C=np.asarray(features[names.ACTIVITY_ITEMS], np.int64),
+        week_C=np.asarray(features[names.ACTIVITY_WEEKS], np.int64),
+        count_C=np.asarray(features[names.ACTIVITY_COUNTS], np.int64),
+        weekday_days=tuple(features[names.WEEKDAY_DAYS]),
+        hour_hours=tuple(features[names.HOUR_HOURS]),
     )

@@ -66,7 +66,7 @@ def test_commands_of_the_readme_exist():
     readme = (ROOT / "README.md").read_text()
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"\bmake ([a-z]+)", readme)) <= set(targets)
-    cli = (ROOT / "services/cli.py").read_text()
+    cli = "".join(path.read_text() for path in sorted((ROOT / "services/cli").glob("*.py")))
     for name in re.findall(r"^driftline ([a-z]+)", readme, flags=re.MULTILINE):
         assert re.search(rf'def {name}_?\(|command\("{name}"\)', cli), name
 

@@ -1,6 +1,7 @@
 """`python -m tests.bench.freshness`: how soon what came in is served, with `refresh --follow` running.
 
-An item: from the answer to UpsertItems until FindSimilarItems knows it (goal: 10 s at p95).
+An item: from the answer to UpsertItems until FindSimilarItems knows it and RecommendItems returns it
+to a user who never had it, out of its category (goal: 10 s at p95).
 An event: from the answer to RecordEvents until GetInterest counts it (goal: 60 s at p95).
 All by real processes on a small store. Writes build/bench/freshness.json.
 """
@@ -62,9 +63,14 @@ def measure(client: Client, rounds: int) -> dict[str, list[float]]:
     """Return seconds of each round: until an item is found, until an event is counted."""
     seconds: dict[str, list[float]] = {"item": [], "event": []}
     for number in range(rounds):
-        item = Item(item_id=f"new-{number}", title=f"red tea number {number}", updated_time=NOW)
+        item = Item(
+            item_id=f"new-{number}", title=f"red tea number {number}", categories=("novelties",),
+            updated_time=NOW,
+        )  # fmt: skip
         client.upsert_items([item])
-        seconds["item"].append(wait_for(lambda name=item.item_id: known(client, name), 60))
+        seconds["item"].append(
+            wait_for(lambda name=item.item_id, n=number: recommendable(client, name, f"u{n}"), 60)
+        )
         user, before = f"u{number}", counted(client, f"u{number}")
         when = NOW - timedelta(minutes=number + 1)
         client.record_events([Event(user_id=user, item_id="tea", kind="purchase", event_time=when)])
@@ -91,6 +97,14 @@ def known(client: Client, item_id: str) -> bool:
     except NotFoundError:
         return False
     return True
+
+
+def recommendable(client: Client, item_id: str, user_id: str) -> bool:
+    """Tell whether an item is found, and is among what a user is recommended of its category."""
+    if not known(client, item_id):
+        return False
+    answer = client.recommend(user_id, page_size=200, categories=["novelties"])
+    return item_id in [item.item_id for item in answer] and not answer.basis.is_fallback
 
 
 def counted(client: Client, user_id: str) -> int:

@@ -178,18 +178,18 @@ def test_a_batch_of_nobody_known_has_the_rankers_shape():
 
 def test_neighbours_come_nearest_first_without_the_item_itself():
     items_ND = np.asarray([[1, 0], [0.6, 0.8], [0, 1], [-1, 0], [0.8, 0.6]], np.float32)
-    found = similar_items("a", shelf(items_ND), 3)
+    found = similar_items(["a"], shelf(items_ND), 3)
     assert ids(found) == ["e", "b", "c"]
     assert np.allclose(found.cosine_K, [0.8, 0.6, 0.0])
 
 
 def test_an_item_without_words_is_near_nothing():
     items_ND = np.asarray([[1, 0], [0, 0], [0, 1], [-1, 0], [0, 0]], np.float32)
-    assert ids(similar_items("a", shelf(items_ND), 5)) == ["c", "d"]
-    assert ids(similar_items("b", shelf(items_ND), 5)) == []
+    assert ids(similar_items(["a"], shelf(items_ND), 5)) == ["c", "d"]
+    assert ids(similar_items(["b"], shelf(items_ND), 5)) == []
 
 
 def test_an_unknown_item_is_named():
     with pytest.raises(ItemNotFound) as caught:
-        similar_items("nope", shelf(), 3)
+        similar_items(["nope"], shelf(), 3)
     assert caught.value.metadata == {"item_id": "nope"}

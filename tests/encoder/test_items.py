@@ -1,4 +1,5 @@
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from services.core.errors import Cancelled, NotReady
 from services.core.schema import DEFAULT_TENANT, item_view
 from services.encoder import item_vectors, items
 from tests.encoder.world import event, item, model, world
+
+NEWER = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def refresh(world, *, is_full=False, cancelled=lambda: False):
@@ -151,3 +154,33 @@ def test_without_a_live_model_the_refresh_says_to_train(tmp_path):
     w.models.live = None
     with pytest.raises(NotReady, match="train"):
         refresh(w)
+
+
+def test_topics_are_published_with_the_index_and_keep_their_ids(tmp_path):
+    w = world(tmp_path)
+    w.add_items(*[item(f"tea{n}", categories=("food", "tea")) for n in range(12)])
+    refresh(w)
+    topics = catalogue(w).topics
+    assert len(topics) == 2
+    assert topics.item_count == 12
+    # One item in twelve more: the topics stay as they are, also in a new generation.
+    w.add_items(item("tea99"), item("tea1", title="ginger tea", updated=NEWER))
+    refresh(w)
+    assert len(catalogue(w).item_ids) == 13
+    assert catalogue(w).topics == topics
+    w.add_items(*[item(f"rye{n}") for n in range(12)])
+    refresh(w, is_full=True)
+    learned = catalogue(w).topics
+    assert learned.item_count == 25
+    assert set(learned.ids) & set(topics.ids)
+
+
+def test_an_index_of_an_older_version_gets_topics_at_the_next_refresh(tmp_path, monkeypatch):
+    w = world(tmp_path)
+    w.add_items(item("tea"), item("milk"))
+    refresh(w)
+    old = replace(catalogue(w), topics=None)
+    w.catalogues.publish(DEFAULT_TENANT, old)
+    monkeypatch.setattr(items, "STATS_MAX_AGE", timedelta(0))
+    refresh(w)
+    assert catalogue(w).topics is not None

@@ -70,14 +70,14 @@ def assert_same(a, b):
         assert np.abs(vec - b[key][0]).max() < 1e-6
 
 
-def test_every_user_gets_vectors_history_rank_state_and_profile(tmp_path):
+def test_every_user_gets_vectors_history_rank_state_profile_and_activity(tmp_path):
     w = ready(tmp_path)
     w.add_events(*some_events())
     made = refresh(w)
     assert (made.user_count, made.bucket_count, made.space_id) == (len(USERS), BUCKETS, w.space_id)
     assert made.vector_count == sum(len(published(w, g)) for g in Granularity)
     views = {view for view, _ in w.features.online}
-    assert len(views) == 3 + 3 + 2 + 1  # and item_vector
+    assert len(views) == 3 + 3 + 3 + 1  # and item_vector
     assert all(w.features.user_ids(view) == set(USERS) for view in views if "item" not in view)
 
 
@@ -96,6 +96,10 @@ async def test_readers_get_the_newest_vector_a_bounded_history_and_the_rank_stat
     assert state.state_time == datetime(2026, 3, 17, 12, tzinfo=UTC).timestamp()
     profile = await w.features.profile(DEFAULT_TENANT, w.space_id, "ann")
     assert (profile.event_count, profile.labels[0]) == (42, "all")
+    year = await w.features.activity(DEFAULT_TENANT, w.space_id, "ann")
+    assert year.item_ids == ("milk", "tea")
+    assert year.week_C.max() - year.week_C.min() < 52
+    assert year.count_C.sum() == sum(year.weekday_days)
 
 
 def test_a_second_refresh_finds_nothing_to_do(tmp_path):

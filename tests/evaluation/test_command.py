@@ -63,6 +63,19 @@ def test_forecasts_of_the_frozen_space_stand_beside_ours_and_rank_nothing(evalua
     assert "share of its ceiling" in (out / "report.html").read_text()
 
 
+def test_the_report_says_whether_reasons_hold_and_what_several_interests_find(evaluated):
+    evaluation, out = evaluated
+    reasons, interests = evaluation.report["reasons"], evaluation.report["several_interests"]
+    assert reasons["lists"]["all"]["cases"] > 0
+    assert 0 <= reasons["lists"]["all"]["holds"] <= 1
+    assert interests["all"]["medoids"]["gain"] == pytest.approx(
+        interests["all"]["medoids"]["recall_at_50"] - interests["all"]["one_vector"]["recall_at_50"]
+    )
+    page = (out / "report.html").read_text()
+    assert "score lost without the cited" in page
+    assert "minus one vector" in page
+
+
 def test_figures_by_origin_average_to_the_table_and_say_what_was_lost(evaluated):
     report = evaluated[0].report
     row = report["recommendation"]["all"]["h1"]["driftline"]

@@ -56,6 +56,14 @@ def similar(**fields):
     return "recommendation_service", rec.FindSimilarItemsRequest(**({"item_id": "jam"} | fields))
 
 
+def many(**options):
+    return "recommendation_service", rec.BatchRecommendItemsRequest(user_ids=["u"], options=options)
+
+
+def of_many(*user_ids):
+    return "recommendation_service", rec.BatchRecommendItemsRequest(user_ids=user_ids)
+
+
 def profile(**fields):
     return "profile_service", pf.GetProfileRequest(**({"user_id": "u"} | fields))
 
@@ -128,6 +136,26 @@ BAD = {
     "65 categories": (recommend(categories=["c"] * 65), "categories"),
     "1,001 exclusions": (recommend(excluded_item_ids=["i"] * 1001), "excluded_item_ids"),
     "an empty exclusion": (recommend(excluded_item_ids=[""]), "excluded_item_ids[0]"),
+    "a negative diversity": (recommend(diversity=-0.1), "diversity"),
+    "a diversity that is no number": (recommend(diversity=math.nan), "diversity"),
+    "an exploration of more than all": (recommend(exploration_share=2), "exploration_share"),
+    "a negative seed": (recommend(exploration_seed=-1), "exploration_seed"),
+    "1,001 allowed items": (recommend(allowed_item_ids=["i"] * 1001), "allowed_item_ids"),
+    "an item both allowed and excluded": (
+        recommend(allowed_item_ids=["a", "b"], excluded_item_ids=["b"]),
+        "allowed_item_ids",
+    ),
+    "an empty declared category": (recommend(declared_categories=[""]), "declared_categories[0]"),
+    "many recommendations for nobody": (of_many(), "user_ids"),
+    "recommendations for 101": (of_many(*(f"u{i}" for i in range(101))), "user_ids"),
+    "recommendations for one twice": (of_many("a", "a"), "user_ids"),
+    "201 recommendations for many": (many(page_size=201), "options.page_size"),
+    "a diversity of 2 for many": (many(diversity=2), "options.diversity"),
+    "contradictory lists for many": (
+        many(allowed_item_ids=["a"], excluded_item_ids=["a"]),
+        "options.allowed_item_ids",
+    ),
+    "like 100 others": (similar(other_item_ids=["i"] * 100), "other_item_ids"),
     "recommendations as of tomorrow": (
         recommend(as_of={"event_time": TOMORROW}),
         "as_of.event_time",
@@ -176,6 +204,22 @@ async def test_what_is_allowed_is_said(world):
         world.interest_service.GetInterest(it.GetInterestRequest(user_id="u", granularity=9))
     )
     assert "GRANULARITY_WEEK" in failed.fields["granularity"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"diversity": 1.5}, "diversity: must be in [0, 1], is 1.5"),
+        (
+            {"allowed_item_ids": ["jam"], "excluded_item_ids": ["jam"]},
+            "allowed_item_ids: 'jam' is in excluded_item_ids too; take it out of one of them",
+        ),
+    ],
+)
+async def test_a_bad_filter_names_its_value(world, fields, said):
+    request = rec.RecommendItemsRequest(user_id="u", **fields)
+    failed = await refusal(world.recommendation_service.RecommendItems(request))
+    assert failed.message == said
 
 
 async def test_ids_of_exactly_256_bytes_pass(world):

@@ -1,13 +1,30 @@
 """ProfileService and ModelService over a real server."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from driftline.v1 import model_service_pb2 as mo
+from driftline.v1 import privacy_service_pb2 as pv
 from driftline.v1 import profile_service_pb2 as pf
 from driftline.v1 import vector_pb2
 
-from tests.gateway.world import NOW, Registry, World, model, profile, refusal, serve, stamp
+from services.core.activity import Activity
+from services.core.periods import period_from_name
+from services.core.schema import DEFAULT_TENANT, Granularity
+from services.core.topics import Topics
+from tests.gateway.world import (
+    NOW,
+    Registry,
+    World,
+    catalogue,
+    model,
+    profile,
+    refusal,
+    serve,
+    stamp,
+)
 
 
 async def test_a_portrait_names_the_strongest_interests_first(world):
@@ -41,6 +58,156 @@ async def test_a_past_portrait_is_not_served_yet(world):
     request = pf.GetProfileRequest(user_id="u", as_of={"event_time": stamp(NOW)})
     failed = await refusal(world.profile_service.GetProfile(request))
     assert (failed.code, failed.reason) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
+
+
+TOPICS = Topics(
+    ids=("t1", "t2"),
+    names=("food: jam", "home: soap"),
+    terms=(("jam", "rye"), ("soap",)),
+    categories=(("food",), ("home",)),
+    centroids_TD=np.array([[1, 0], [0, 1]], np.float32),
+    item_count=4,
+)
+
+
+def year() -> Activity:
+    """Jam, then soap: from a year of both to the last half of soap alone."""
+    weeks = np.arange(40)
+    jam, soap = 8 * (weeks < 20), 8 * (weeks >= 20) + 1
+    cells = np.concatenate([weeks[jam > 0], weeks])
+    order = np.lexsort((np.r_[np.zeros(20), np.ones(40)], cells))
+    return Activity(
+        item_ids=("gone", "jam", "soap"),
+        item_C=np.r_[np.full(20, 1), np.full(40, 2)][order].astype(np.int64),
+        week_C=cells[order] + NEWEST_WEEK - 39,
+        count_C=np.r_[jam[jam > 0], soap][order].astype(np.int64),
+        weekday_days=(0, 0, 0, 0, 0, 40, 0),
+        hour_hours=(0,) * 8 + (40,) + (0,) * 15,
+    )
+
+
+NEWEST_WEEK = period_from_name(Granularity.WEEK, "2026-W47").ordinal
+
+
+@pytest.fixture
+async def portrayed():
+    made = World()
+    made.catalogues.publish(DEFAULT_TENANT, replace(catalogue("g2"), topics=TOPICS))
+    made.put_profile("u", profile())
+    made.put_activity("u", year())
+    async with serve(made) as served:
+        yield served
+
+
+async def test_a_portrait_states_topics_with_the_items_and_weeks_they_rest_on(portrayed):
+    reply = await portrayed.profile_service.GetProfile(pf.GetProfileRequest(user_id="u"))
+    soap, jam = reply.topics
+    assert (soap.topic_id, soap.name, list(soap.terms)) == ("t2", "home: soap", ["soap"])
+    assert (jam.topic_id, list(jam.categories)) == ("t1", ["food"])
+    assert 0 < jam.weight_low < jam.weight < jam.weight_high < soap.weight
+    assert (soap.trend, jam.trend) == (pf.TOPIC_TREND_RISING, pf.TOPIC_TREND_FADING)
+    assert soap.standing == pf.TOPIC_STANDING_CORE
+    assert [(one.item_id, one.title) for one in soap.trend_evidence.items] == [("soap", "Soap")]
+    assert [(one.item_id, one.title) for one in jam.evidence.items] == [("jam", "Jam")]
+    assert (soap.evidence.last_week, soap.evidence.event_count) == ("2026-W47", 200)
+    assert soap.change.week == "2026-W28"
+    assert (soap.change.share_before, soap.change.share_after) == (pytest.approx(1 / 9), 1)
+    assert (reply.pattern.active_week_count, reply.pattern.week_count) == (40, 40)
+    assert (reply.pattern.busiest_iso_weekday, reply.pattern.busiest_hour) == (6, 6)
+    assert reply.summary.startswith("Mostly home: soap (")
+    assert "like Soap" in reply.summary
+
+
+async def test_a_page_of_topics_keeps_the_heaviest_in_words_too(portrayed):
+    request = pf.GetProfileRequest(user_id="u", page_size=1)
+    reply = await portrayed.profile_service.GetProfile(request)
+    assert [one.topic_id for one in reply.topics] == ["t2"]
+    assert "jam" not in reply.summary
+
+
+async def test_hours_without_a_favourite_are_unset_not_midnight(portrayed):
+    portrayed.put_profile("even", profile())
+    portrayed.put_activity("even", replace(year(), hour_hours=(5,) * 24, weekday_days=(5,) * 7))
+    reply = await portrayed.profile_service.GetProfile(pf.GetProfileRequest(user_id="even"))
+    assert not reply.pattern.HasField("busiest_hour")
+    assert reply.pattern.busiest_iso_weekday == 0
+
+
+async def test_without_topics_or_activity_the_portrait_is_of_categories_alone(world, portrayed):
+    world.put_profile("u", profile())
+    world.put_activity("u", year())
+    portrayed.put_profile("idle", profile())
+    for service, user in ((world.profile_service, "u"), (portrayed.profile_service, "idle")):
+        reply = await service.GetProfile(pf.GetProfileRequest(user_id=user))
+        assert [named.label for named in reply.interests] == ["food", "home", "drinks"]
+        assert (list(reply.topics), reply.HasField("pattern"), reply.summary) == ([], False, "")
+
+
+async def correct(world, topic_id="t2", wish=pf.TOPIC_WISH_NOT_INTERESTED, user_id="u"):
+    request = pf.CorrectProfileRequest(user_id=user_id, topic_id=topic_id, wish=wish)
+    return await world.profile_service.CorrectProfile(request)
+
+
+async def topics(world):
+    reply = await world.profile_service.GetProfile(pf.GetProfileRequest(user_id="u"))
+    return [one.topic_id for one in reply.topics], reply
+
+
+async def test_a_correction_is_in_the_very_next_portrait_and_can_be_taken_back(portrayed):
+    said = await correct(portrayed)
+    assert [(one.topic_id, one.name, one.wish) for one in said.corrections] == [
+        ("t2", "home: soap", pf.TOPIC_WISH_NOT_INTERESTED)
+    ]
+    ids, reply = await topics(portrayed)
+    assert ids == ["t1"]
+    assert list(reply.corrections) == list(said.corrections)
+    assert "soap" not in reply.summary
+    said = await correct(portrayed, "t1", pf.TOPIC_WISH_MORE)
+    assert [one.topic_id for one in said.corrections] == ["t1", "t2"]
+    ids, reply = await topics(portrayed)
+    assert reply.topics[0].wish == pf.TOPIC_WISH_MORE
+    await correct(portrayed, "t1", pf.TOPIC_WISH_NONE)
+    assert list((await correct(portrayed, "t2", pf.TOPIC_WISH_NONE)).corrections) == []
+    assert (await topics(portrayed))[0] == ["t2", "t1"]
+
+
+async def test_a_correction_is_kept_through_a_refresh_and_rests_while_its_topic_is_no_more(
+    portrayed,
+):
+    await correct(portrayed)
+    portrayed.put_activity("u", replace(year(), weekday_days=(1,) * 7))
+    renamed = replace(TOPICS, names=("food", "soap and water"))
+    made = replace(catalogue("g3"), topics=renamed)
+    portrayed.catalogues.publish(DEFAULT_TENANT, made)
+    await portrayed.state.poll()
+    ids, reply = await topics(portrayed)
+    assert ids == ["t1"]
+    assert reply.corrections[0].name == "soap and water"
+    gone = replace(TOPICS, ids=("t1", "t9"))
+    portrayed.catalogues.publish(DEFAULT_TENANT, replace(catalogue("g4"), topics=gone))
+    await portrayed.state.poll()
+    ids, reply = await topics(portrayed)
+    assert ids == ["t9", "t1"]
+    assert [(one.topic_id, one.name) for one in reply.corrections] == [("t2", "")]
+    assert list((await correct(portrayed, "t2", pf.TOPIC_WISH_NONE)).corrections) == []
+
+
+async def test_bad_corrections_are_refused_by_name(portrayed):
+    failed = await refusal(correct(portrayed, "t9"))
+    assert (failed.code, failed.metadata["field"]) == ("INVALID_ARGUMENT", "topic_id")
+    failed = await refusal(correct(portrayed, "t1", pf.TOPIC_WISH_UNSPECIFIED))
+    assert (failed.code, failed.metadata["field"]) == ("INVALID_ARGUMENT", "wish")
+    failed = await refusal(correct(portrayed, "t1", 77))
+    assert (failed.code, failed.metadata["field"]) == ("INVALID_ARGUMENT", "wish")
+    failed = await refusal(correct(portrayed, user_id="stranger"))
+    assert (failed.code, failed.reason) == ("NOT_FOUND", "USER_NOT_FOUND")
+
+
+async def test_an_erased_user_can_correct_nothing(portrayed):
+    await correct(portrayed)
+    await portrayed.privacy_service.EraseUser(pv.EraseUserRequest(user_id="u"))
+    failed = await refusal(correct(portrayed))
+    assert (failed.code, failed.reason) == ("NOT_FOUND", "USER_NOT_FOUND")
 
 
 async def test_models_come_newest_first_page_by_page():

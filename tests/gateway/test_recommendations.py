@@ -86,6 +86,95 @@ async def test_the_caller_decides_what_may_come_back(world, fields, expected):
     assert (len(found) if isinstance(expected, int) else set(found)) == expected
 
 
+async def test_a_strangers_declared_categories_are_what_is_popular_there(world):
+    reply = await recommended(world, "nobody", declared_categories=["home", "drinks"])
+    assert ids(reply) == ["soap", "tea"]
+    assert reply.fallback == pb.FALLBACK_KIND_DECLARED_CATEGORIES
+    assert reply.basis.kind == vector_pb2.BASIS_KIND_FALLBACK
+
+
+async def test_categories_that_nothing_is_in_fall_back_to_what_is_popular_and_are_named(world):
+    reply = await recommended(world, "nobody", declared_categories=["games"])
+    assert ids(reply) == ["jam", "rye", "soap", "tea"]
+    assert reply.fallback == pb.FALLBACK_KIND_POPULAR
+    assert reply.unmatched == ["games"]
+
+
+async def test_declared_categories_change_nothing_for_who_is_known(world):
+    world.put_rank_state("u", rank_state("tea", "rye"))
+    reply = await recommended(world, declared_categories=["home"])
+    assert reply.items == (await recommended(world)).items
+    assert reply.fallback == pb.FALLBACK_KIND_UNSPECIFIED
+
+
+async def test_what_the_catalogue_does_not_have_is_named(world):
+    reply = await recommended(
+        world,
+        allowed_item_ids=["jam", "plum"],
+        excluded_item_ids=["fig"],
+        categories=["food", "toys"],
+    )
+    assert ids(reply) == ["jam"]
+    assert reply.unmatched == ["toys", "plum", "fig"]
+
+
+async def test_reasons_cite_the_users_own_items_and_when(world):
+    world.put_rank_state("u", rank_state("tea", "rye"))
+    by_id = {item.item_id: item for item in (await recommended(world)).items}
+    (first, *_) = by_id["tea"].reason.cited_items
+    assert (first.item_id, first.title) == ("tea", "Tea")
+    assert first.effect > 0
+    assert 1.9 < first.week_count < 2.0
+    assert first.last_time.ToDatetime(UTC) == NOW - timedelta(days=1)
+    cited = {one.item_id for item in by_id.values() for one in item.reason.cited_items}
+    assert cited <= {"tea", "rye"}
+    assert by_id["tea"].parts.novelty == 0
+    assert by_id["jam"].parts.novelty == pytest.approx(0.2)
+    stranger = await recommended(world, "nobody")
+    assert not any(item.HasField("reason") for item in stranger.items)
+    assert all(item.parts.novelty == 1 for item in stranger.items)
+
+
+async def test_explored_items_are_marked_and_stay_the_same_all_week(world):
+    world.put_rank_state("u", rank_state("tea"))
+    reply = await recommended(world, page_size=2, exploration_share=0.5)
+    marked = [item.item_id for item in reply.items if item.is_exploration]
+    assert len(reply.items) == 2
+    assert len(marked) == 1
+    assert marked != ["tea"]
+    assert (await recommended(world, page_size=2, exploration_share=0.5)).items == reply.items
+    drawn = {
+        ids(await recommended(world, page_size=2, exploration_share=0.5, exploration_seed=n))[1]
+        for n in range(1, 20)
+    }
+    assert len(drawn) > 1
+    assert "tea" not in drawn
+
+
+async def test_diversity_puts_a_different_item_second(world):
+    plain = ids(await recommended(world, "nobody"))
+    varied = ids(await recommended(world, "nobody", diversity=1.0))
+    assert plain[:2] == ["jam", "rye"]
+    assert varied[0] == "jam"
+    assert varied[1] in {"soap", "tea"}
+
+
+async def test_items_near_the_mean_of_several_leave_these_out(world):
+    request = pb.FindSimilarItemsRequest(item_id="jam", other_item_ids=["soap"])
+    reply = await world.recommendation_service.FindSimilarItems(request)
+    assert ids(reply) == ["rye", "tea"]
+    assert reply.items[0].score == pytest.approx(1.4 / 2**0.5)
+    request = pb.FindSimilarItemsRequest(item_id="jam", categories=["home", "drinks"])
+    reply = await world.recommendation_service.FindSimilarItems(request)
+    assert ids(reply) == ["soap", "tea"]
+
+
+async def test_one_unknown_item_among_several_is_named(world):
+    request = pb.FindSimilarItemsRequest(item_id="jam", other_item_ids=["soap", "plum"])
+    failed = await refusal(world.recommendation_service.FindSimilarItems(request))
+    assert (failed.reason, failed.metadata) == ("ITEM_NOT_FOUND", {"item_id": "plum"})
+
+
 async def test_a_large_catalogue_is_ranked_the_same_off_the_event_loop(world, monkeypatch):
     world.put_rank_state("u", rank_state("tea", "rye"))
     inline = await recommended(world)

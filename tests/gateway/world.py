@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
+from services.core.activity import Activity
 from services.core.errors import NotReady
 from services.core.periods import Period, period_from_name
 from services.core.ranker import Ranker, neutral_ranker
@@ -33,6 +34,7 @@ from services.runtime.server import serving
 from services.runtime.settings import Settings
 from services.store.memory_events import EventMemory, MemoryInbox, MemoryTables
 from services.store.memory_features import MemoryFeatures
+from services.store.overlays import MemoryOverlays
 from services.store.ports import Catalogue
 
 # A Tuesday in the middle of 2026-W48.
@@ -217,6 +219,7 @@ class World:
     memory: EventMemory = field(default_factory=EventMemory)
     registry: Registry = field(default_factory=Registry)
     catalogues: Catalogues = field(default_factory=Catalogues)
+    overlays: MemoryOverlays = field(default_factory=MemoryOverlays)
     # Set to replace what reads history or takes events.
     history: Any = None
     inbox: Any = None
@@ -245,6 +248,9 @@ class World:
 
     def put_profile(self, user_id: str, made: Profile) -> None:
         self.features.put_profile(user_id, made, space_id=SPACE, computed_time=NOW)
+
+    def put_activity(self, user_id: str, made: Activity) -> None:
+        self.features.put_activity(user_id, made, space_id=SPACE, computed_time=NOW)
 
     def events(self) -> Any:
         """Return what came into the inbox."""
@@ -284,6 +290,7 @@ async def serve(world: World, **settings: Any) -> AsyncIterator[World]:
         history=world.history or world.features,
         inbox=world.inbox or MemoryInbox(world.memory, "gateway-0"),
         registry=world.registry,
+        overlays=world.overlays,
     )
     await world.state.start()
     async with serving(chosen, services_of(chosen, world.state, ports), Metrics()) as where:

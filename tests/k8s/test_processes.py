@@ -40,7 +40,7 @@ def test_gateway_and_pipeline_start_by_commands_that_exist(resources):
     assert args["Deployment/gateway/gateway"] == ["python", "-m", "services.gateway.main"]
     assert (ROOT / "services/gateway/main.py").is_file()
     assert args["CronJob/pipeline/pipeline"] == ["driftline", "refresh"]
-    assert "def refresh(" in (ROOT / "services/cli.py").read_text()
+    assert "def refresh(" in (ROOT / "services/cli/data.py").read_text()
 
 
 def test_the_ray_service_serves_the_very_file_that_demo_and_tests_run(resources):

@@ -4,11 +4,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from services.core.corrections import Correction, Wish
 from services.core.schema import DEFAULT_TENANT, INGEST_TIME, USER_ID
 from services.pipeline.erasure import erase_requested
 from services.store.erasures import ERASURE_ID, pending_erasures, record_erasures
 from services.store.memory_features import MemoryFeatures
 from services.store.model_card import load_card
+from services.store.overlays import MemoryOverlays
 from tests.training.store import filled
 
 TENANT = DEFAULT_TENANT
@@ -19,9 +21,11 @@ def ask(store, user_id, erasure_id):
     record_erasures(store.tables, TENANT, pl.DataFrame(rows))
 
 
-def carry_out(store):
+def carry_out(store, overlays=None):
     features = MemoryFeatures(bucket_count=store.settings.bucket_count)
-    return erase_requested(store.tables, features, store.models, store.settings)
+    return erase_requested(
+        store.tables, features, store.models, overlays or MemoryOverlays(), store.settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +63,14 @@ def test_the_users_events_are_gone_and_the_requests_are_forgotten(erased):
     assert "u05" in left
     assert pending_erasures(store.tables, TENANT) == []
     assert carry_out(store) == 0
+
+
+async def test_what_an_erased_user_said_of_the_portrait_goes_too(tmp_path):
+    store, overlays = filled(tmp_path), MemoryOverlays()
+    said = Correction(topic_id="t1", wish=Wish.MORE, made_time=datetime.now(UTC))
+    for user_id in ("u03", "u04"):
+        await overlays.put(TENANT, user_id, said)
+    ask(store, "u03", "e-1")
+    assert carry_out(store, overlays) == 1
+    assert await overlays.read(TENANT, "u03") == ()
+    assert await overlays.read(TENANT, "u04") == (said,)

@@ -34,7 +34,15 @@ def test_a_user_of_the_small_store_has_everything(stack):
             assert client.get_interest("u7", granularity=granularity).event_count >= 1
         wait_for(lambda: has_forecast(client, "u7"), 60)
         assert client.recommend("u7").items
-        assert client.get_profile("u7").interests
+        profile = client.get_profile("u7")
+        assert profile.interests
+        topic = profile.topics[0]
+        assert topic.evidence.items
+        assert topic.name in profile.summary
+        client.correct_profile("u7", topic.topic_id, "not_interested")
+        assert topic not in client.get_profile("u7").topics
+        client.correct_profile("u7", topic.topic_id, "none")
+        assert client.get_profile("u7").topics == profile.topics
         assert client.recommend("a stranger").basis.is_fallback
 
 

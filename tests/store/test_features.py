@@ -12,12 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from services.core.activity import NO_ACTIVITY, Activity
 from services.core.errors import InvalidArgument, NotReady
 from services.core.periods import period_from_name
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT as TENANT
 from services.core.schema import (
     Granularity,
+    activity_view,
     bucket_of,
     by_period_view,
     forecast_view,
@@ -33,6 +35,7 @@ from services.store.layout import Layout
 from services.store.memory_features import MemoryFeatures
 from services.store.redis_reader import RedisInterestReader
 from services.store.rows import (
+    features_of_activity,
     features_of_forecast,
     features_of_history,
     features_of_interest,
@@ -123,6 +126,17 @@ async def test_every_kind_of_row_reads_back_equal(stores):
         is_suspected_bot=False,
     )
     write(features, profile_view(SPACE), ["1"], [features_of_profile(profile, "m1")])
+    year = Activity(
+        item_ids=("b", "ä"),
+        item_C=np.array([0, 1, 1]),
+        week_C=np.array([2900, 2900, 2951]),
+        count_C=np.array([1, 2, 30]),
+        weekday_days=(1, 0, 0, 0, 0, 0, 2),
+        hour_hours=(0,) * 23 + (3,),
+    )
+    write(features, activity_view(SPACE), ["1", "idle"], [
+        features_of_activity(year, "m1"), features_of_activity(NO_ACTIVITY, "m1"),
+    ])  # fmt: skip
 
     found = await reader.interests(TENANT, SPACE, ["1", "nobody", *users[1:]], WEEK)
     assert [row is not None for row in found] == [True, False, True, True]
@@ -145,6 +159,19 @@ async def test_every_kind_of_row_reads_back_equal(stores):
     assert held.state_time == state.state_time
     assert await reader.profile(TENANT, SPACE, "1") == profile
     assert await reader.profile(TENANT, SPACE, "nobody") is None
+    same = await reader.activity(TENANT, SPACE, "1")
+    assert (same.item_ids, same.weekday_days, same.hour_hours) == (
+        year.item_ids, year.weekday_days, year.hour_hours,
+    )  # fmt: skip
+    for cells in ("item_C", "week_C", "count_C"):
+        assert getattr(same, cells).tolist() == getattr(year, cells).tolist()
+    assert (await reader.activity(TENANT, SPACE, "idle")).item_ids == ()
+    assert await reader.activity(TENANT, SPACE, "nobody") is None
+
+
+async def test_a_store_without_the_view_of_activities_has_none(stores):
+    _, reader = stores
+    assert await reader.activity(TENANT, "never_00000000", "1") is None
 
 
 async def test_a_later_computed_time_wins(stores):

@@ -8,6 +8,7 @@ import pytest
 from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
 from services.core.ranking import ItemStats
 from services.core.schema import DEFAULT_TENANT as TENANT
+from services.core.topics import Topics
 from services.store.index import KEPT_GENERATIONS, FolderCatalogues
 from services.store.layout import Layout
 from services.store.memory_index import MemoryCatalogues
@@ -173,3 +174,36 @@ def test_a_publication_that_is_cut_leaves_the_current_one(layout):
     # What a writer that died before its last step leaves.
     (layout.index_dir(TENANT, SPACE) / "g2").mkdir()
     assert store.current(TENANT, SPACE).item_ids == ("a",)
+
+
+TOPICS = Topics(
+    ids=("t1", "t2"),
+    names=("food: jam", "tools"),
+    terms=(("jam", "rye"), ()),
+    categories=(("food",), ("tools",)),
+    centroids_TD=np.array([[0.6, 0.8], [1.0, -0.0]], np.float32),
+    item_count=2,
+)
+
+
+def test_topics_are_read_as_published_and_stay_while_segments_come(store):
+    store.publish(TENANT, replace(catalogue("a", "b"), topics=TOPICS))
+    store.publish_segment(TENANT, catalogue("c", generation="s1"))
+    read = store.current(TENANT, SPACE)
+    assert read.item_ids == ("a", "b", "c")
+    assert np.array_equal(read.topics.centroids_TD, TOPICS.centroids_TD)
+    same = replace(read.topics, centroids_TD=TOPICS.centroids_TD)
+    assert same == TOPICS
+
+
+def test_a_generation_without_topics_has_none(store):
+    store.publish(TENANT, catalogue("a"))
+    assert store.current(TENANT, SPACE).topics is None
+
+
+def test_damaged_topics_are_not_served(layout):
+    FolderCatalogues(layout).publish(TENANT, replace(catalogue("a"), topics=TOPICS))
+    file = layout.index_dir(TENANT, SPACE) / "g1" / "topics.json"
+    file.write_text(file.read_text().replace("jam", "ham"))
+    with pytest.raises(DependencyUnavailable, match=r"topics\.json"):
+        FolderCatalogues(layout).current(TENANT, SPACE)

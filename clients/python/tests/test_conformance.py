@@ -37,6 +37,8 @@ async def test_clients_send_and_read_what_the_case_says(case, serve, refuse):
             if "error" in expected:
                 refuse(context, expected["error"])
             reply_type = request.DESCRIPTOR.full_name.replace("Request", "Response")
+            if "replies" in expected:  # a stream
+                return iter([_message(reply_type, part) for part in expected["replies"]])
             return _message(reply_type, expected["reply"])
 
         server = serve(script)
@@ -70,8 +72,13 @@ def test_both_clients_and_both_fakes_have_the_same_methods():
         if name.startswith("_"):
             continue
         other = getattr(AsyncClient, name)
-        assert inspect.signature(method) == inspect.signature(other), name
-        assert inspect.iscoroutinefunction(other), name
+        ours, theirs = inspect.signature(method), inspect.signature(other)
+        if inspect.isgeneratorfunction(method):
+            assert ours.parameters == theirs.parameters, name
+            assert inspect.isasyncgenfunction(other), name
+        else:
+            assert ours == theirs, name
+            assert inspect.iscoroutinefunction(other), name
         assert getattr(AsyncFakeClient, name) is other or name == "close"
         assert getattr(FakeClient, name) is method or name == "close"
 
@@ -92,6 +99,10 @@ async def _check(client: Any, case: dict[str, Any]) -> None:
 
 
 async def _awaited(value: Any) -> Any:
+    if inspect.isasyncgen(value):
+        return [one async for one in value]
+    if inspect.isgenerator(value):
+        return list(value)
     return await value if inspect.isawaitable(value) else value
 
 

@@ -24,12 +24,16 @@ def target(serve, refuse):
     fake.put_forecast("1", {f"2018-W{week:02}": [1.0, 0.5] for week in range(1, 5)})
     fake.put_item("milk", [1.0, 0.0], title="Milk")
     fake.put_item("rye", [0.0, 1.0], title="Rye bread")
-    fake.put_profile("1", [("dairy", 0.75, 0.5), ("bakery", 0.25, 0.5)])
+    fake.put_profile(
+        "1", [("dairy", 0.75, 0.5), ("bakery", 0.25, 0.5)], topics=[("t1", "dairy: milk", 1.0)]
+    )
 
     def script(name, request, context):
         service, method = name.removeprefix("driftline.v1.").split("Service/")
         try:
-            return fake._send(Call(service, method, request), None)
+            call = Call(service, method, request)
+            is_stream = method == "ExportRecommendations"
+            return fake._stream(call, None) if is_stream else fake._send(call, None)
         except DriftlineError as error:
             problem = {
                 "code": error.code,
@@ -54,6 +58,8 @@ def test_the_examples_run_as_they_stand(target, capsys):
     assert "26 of 52 weeks, the first 2017-W01" in said
     assert "['1'] ('nobody',)" in said
     assert "popular items instead: True" in said
+    assert "popular not in the catalogue: ('dairy',)" in said
+    assert "nobody 2 True" in said
     assert "75%  dairy" in said
     assert "nobody is unknown: no interest vector for this user" in said
     assert "2017-W26 2017-07-03" in said

@@ -22,13 +22,19 @@ from .errors import (
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
 from .types import (
+    ActivityPattern,
     AsOf,
     Basis,
     BasisKind,
+    ChangePoint,
+    CitedItem,
     ConsumedPolicy,
     Erasure,
     Event,
     EventKind,
+    Evidence,
+    EvidenceItem,
+    FallbackKind,
     Forecast,
     ForecastStep,
     Granularity,
@@ -43,19 +49,26 @@ from .types import (
     RankedItems,
     ScoredItem,
     ScoreParts,
+    TopicCorrection,
+    TopicInterest,
+    TopicStanding,
+    TopicTrend,
+    TopicWish,
     Trajectory,
     WriteResult,
 )
 from .vectors import Vector, cosine, distance, dot, mean, norm, normalise
 
 __all__ = [
-    "AccessDeniedError", "AsOf", "AsyncClient", "Basis", "BasisKind", "Client", "ClientOptions",
-    "ConsumedPolicy", "DeadlineError", "Deadlines", "DriftlineError", "Erasure", "Event",
-    "EventConflictError", "EventKind", "Forecast", "ForecastStep", "Granularity", "Interest",
-    "InterestBatch", "InternalError", "InvalidArgumentError", "Item", "ItemNotFoundError", "Model",
-    "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError", "OverloadedError",
-    "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts", "ScoredItem",
-    "SpaceMismatchError", "Tls", "Trajectory", "UnavailableError", "UnsupportedError",
+    "AccessDeniedError", "ActivityPattern", "AsOf", "AsyncClient", "Basis", "BasisKind",
+    "ChangePoint", "CitedItem", "Client", "ClientOptions", "ConsumedPolicy", "DeadlineError",
+    "Deadlines", "DriftlineError", "Erasure", "Event", "EventConflictError", "EventKind",
+    "Evidence", "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity",
+    "Interest", "InterestBatch", "InternalError", "InvalidArgumentError", "Item",
+    "ItemNotFoundError", "Model", "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError",
+    "OverloadedError", "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts",
+    "ScoredItem", "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding",
+    "TopicTrend", "TopicWish", "Trajectory", "UnavailableError", "UnsupportedError",
     "UserNotFoundError", "Vector", "Violation", "WriteResult", "__version__", "cosine", "distance",
     "dot", "mean", "norm", "normalise",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 It stands behind `driftline.testing`; what it knows was put into it by a test.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from . import errors as e
+from ._fake_ranking import among_declared, cited, is_allowed, is_in, scored_item, share
 from ._fake_rules import check
 from ._periods import KEPT, period_bounds
 from ._plans import Call
@@ -26,7 +27,7 @@ from .v1 import (
     vector_pb2,
 )
 from .v1 import recommendation_service_pb2 as rec
-from .vectors import Vector, cosine
+from .vectors import Vector, cosine, mean
 
 _CLOCK_SKEW = timedelta(minutes=5)
 _GRANULARITIES = {
@@ -69,6 +70,10 @@ class FakeServer:
     )
     forecasts: dict[tuple[str, Granularity], StoredForecast] = field(default_factory=dict)
     profiles: dict[str, profile_service_pb2.GetProfileResponse] = field(default_factory=dict)
+    # By user, then by topic.
+    corrections: dict[str, dict[str, profile_service_pb2.TopicCorrection]] = field(
+        default_factory=dict
+    )
     # In catalogue order.
     items: dict[str, event_pb2.Item] = field(default_factory=dict)
     item_vectors: dict[str, Vector] = field(default_factory=dict)
@@ -184,6 +189,25 @@ class FakeServer:
         )
 
     def _RecommendItems(self, request: Any) -> Message:
+        made = self._recommended(request.user_id, request)
+        return rec.RecommendItemsResponse(
+            items=made.items,
+            basis=made.basis,
+            fallback=made.fallback,
+            unmatched=self._unmatched(request),
+        )
+
+    def _BatchRecommendItems(self, request: Any) -> Message:
+        return rec.BatchRecommendItemsResponse(
+            users=[self._recommended(user, request.options) for user in request.user_ids],
+            unmatched=self._unmatched(request.options),
+        )
+
+    def _ExportRecommendations(self, request: Any) -> Message:
+        users = [self._recommended(user, request.options) for user in request.user_ids]
+        return rec.ExportRecommendationsResponse(users=users)
+
+    def _recommended(self, user_id: str, wishes: Any) -> rec.UserRecommendations:
         if not self.items:
             raise e.NotReadyError(
                 "no item index yet; upsert items",
@@ -191,30 +215,47 @@ class FakeServer:
                 reason="NOT_READY",
                 metadata={"missing": "item index"},
             )
-        had = [one.item_id for one in self.events.values() if one.user_id == request.user_id]
-        known = self._known(request.user_id, Granularity.WEEK)
-        allowed = (item for item in self.items.values() if _is_allowed(item, request, set(had)))
+        had = [one for one in self.events.values() if one.user_id == user_id]
+        had_ids = {one.item_id for one in had}
+        known = self._known(user_id, Granularity.WEEK)
+        allowed = [one for one in self.items.values() if is_allowed(one, wishes, had_ids)]
+        fallback = rec.FALLBACK_KIND_UNSPECIFIED
+        if not (known or had):
+            allowed, fallback = among_declared(allowed, wishes.declared_categories)
         taste = _vector(known[-1].vector) if known else None
         scored = [self._scored(item, taste, had) for item in allowed]
         scored.sort(key=lambda one: -one.score)  # stable: equal scores keep catalogue order
-        return rec.RecommendItemsResponse(
-            items=scored[: request.page_size or 20],
+        return rec.UserRecommendations(
+            user_id=user_id,
+            items=scored[: wishes.page_size or 20],
             basis=self._basis(known[-1] if known else None, personal=bool(known or had)),
+            fallback=fallback,
         )
 
+    def _unmatched(self, wishes: Any) -> list[str]:
+        categories = {name for item in self.items.values() for name in item.categories}
+        named = dict.fromkeys((*wishes.categories, *wishes.declared_categories))
+        item_ids = dict.fromkeys((*wishes.allowed_item_ids, *wishes.excluded_item_ids))
+        return [
+            *(name for name in named if name not in categories),
+            *(item_id for item_id in item_ids if item_id not in self.items),
+        ]
+
     def _FindSimilarItems(self, request: Any) -> Message:
-        here = self.item_vectors.get(request.item_id)
-        if here is None:
-            raise e.ItemNotFoundError(
-                "no such item; upsert it and run `driftline refresh`",
-                code="NOT_FOUND",
-                reason="ITEM_NOT_FOUND",
-                metadata={"item_id": request.item_id},
-            )
+        asked = (request.item_id, *request.other_item_ids)
+        for item_id in asked:
+            if item_id not in self.item_vectors:
+                raise e.ItemNotFoundError(
+                    "no such item; upsert it and run `driftline refresh`",
+                    code="NOT_FOUND",
+                    reason="ITEM_NOT_FOUND",
+                    metadata={"item_id": item_id},
+                )
+        here = mean([self.item_vectors[item_id] for item_id in asked])
         scored = [
-            _scored_item(self.items[item_id], cosine(here, vector))
+            scored_item(self.items[item_id], cosine(here, vector))
             for item_id, vector in self.item_vectors.items()
-            if item_id != request.item_id
+            if item_id not in asked and is_in(self.items[item_id], request.categories)
         ]
         scored.sort(key=lambda one: -one.score)
         return rec.FindSimilarItemsResponse(
@@ -227,8 +268,39 @@ class FakeServer:
             raise _user_not_found(request.user_id, "portrait")
         reply = profile_service_pb2.GetProfileResponse(basis=self._basis())
         reply.MergeFrom(stored)
+        reply.corrections.extend(self._corrections(request.user_id))
+        _correct(reply)
         del reply.interests[request.page_size or 10 :]
+        del reply.topics[request.page_size or 10 :]
         return reply
+
+    def _CorrectProfile(self, request: Any) -> Message:
+        stored = self.profiles.get(request.user_id)
+        if stored is None:
+            raise _user_not_found(request.user_id, "portrait")
+        held = self.corrections.setdefault(request.user_id, {})
+        if request.wish == profile_service_pb2.TOPIC_WISH_NONE:
+            held.pop(request.topic_id, None)
+        else:
+            names = {one.topic_id: one.name for one in stored.topics}
+            if request.topic_id not in names:
+                raise _invalid(
+                    "topic_id",
+                    f"{request.topic_id!r} is no topic; take one from GetProfile's `topics`",
+                )
+            held[request.topic_id] = profile_service_pb2.TopicCorrection(
+                topic_id=request.topic_id,
+                name=names[request.topic_id],
+                wish=request.wish,
+                wish_time=instant(self.now(), "now"),
+            )
+        return profile_service_pb2.CorrectProfileResponse(
+            corrections=self._corrections(request.user_id)
+        )
+
+    def _corrections(self, user_id: str) -> list[profile_service_pb2.TopicCorrection]:
+        held = self.corrections.get(user_id, {})
+        return [held[topic_id] for topic_id in sorted(held)]
 
     def _EraseUser(self, request: Any) -> Message:
         user_id = request.user_id
@@ -236,6 +308,7 @@ class FakeServer:
         self.forecasts = {key: v for key, v in self.forecasts.items() if key[0] != user_id}
         self.events = {key: v for key, v in self.events.items() if v.user_id != user_id}
         self.profiles.pop(user_id, None)
+        self.corrections.pop(user_id, None)
         self.erasure_count += 1
         return privacy_service_pb2.EraseUserResponse(
             erasure_id=f"fake-erasure-{self.erasure_count}",
@@ -294,37 +367,30 @@ class FakeServer:
             basis.input_age.FromTimedelta(max(timedelta(), age))
         return basis
 
-    def _scored(self, item: event_pb2.Item, taste: "Vector | None", had: list[str]) -> Any:
+    def _scored(
+        self, item: event_pb2.Item, taste: "Vector | None", had: list[event_pb2.Event]
+    ) -> rec.ScoredItem:
         vector = self.item_vectors.get(item.item_id)
+        own = [one for one in had if one.item_id == item.item_id]
         parts = rec.ScoreParts(
             interest=cosine(taste, vector) if taste and vector else 0.0,
-            popularity=_share(item.item_id, [one.item_id for one in self.events.values()]),
-            repeat=_share(item.item_id, had),
+            popularity=share(item.item_id, [one.item_id for one in self.events.values()]),
+            repeat=share(item.item_id, [one.item_id for one in had]),
+            novelty=0.0 if own else self._novelty(vector, had),
         )
-        scored = _scored_item(item, parts.interest + parts.popularity + parts.repeat)
+        scored = scored_item(item, parts.interest + parts.popularity + parts.repeat)
         scored.parts.CopyFrom(parts)
+        if own:
+            scored.reason.cited_items.append(cited(item, own, parts.repeat))
         return scored
 
-
-def _is_allowed(item: event_pb2.Item, request: Any, had: set[str]) -> bool:
-    policy = request.consumed_policy
-    return (
-        item.item_id not in request.excluded_item_ids
-        and (not request.categories or bool(set(item.categories) & set(request.categories)))
-        and not (policy == rec.CONSUMED_POLICY_DROP and item.item_id in had)
-        and not (policy == rec.CONSUMED_POLICY_ONLY and item.item_id not in had)
-    )
-
-
-def _scored_item(item: event_pb2.Item, score: float) -> rec.ScoredItem:
-    return rec.ScoredItem(
-        item_id=item.item_id, title=item.title, categories=item.categories, score=score
-    )
-
-
-def _share(item_id: str, item_ids: Iterable[str]) -> float:
-    all_ids = list(item_ids)
-    return all_ids.count(item_id) / len(all_ids) if all_ids else 0.0
+    def _novelty(self, vector: "Vector | None", had: list[event_pb2.Event]) -> float:
+        near = [
+            cosine(vector, self.item_vectors[one.item_id])
+            for one in had
+            if vector and one.item_id in self.item_vectors
+        ]
+        return min(1.0, max(0.0, 1.0 - max(near))) if near else 1.0
 
 
 def _granularity(request: Any) -> Granularity:
@@ -338,6 +404,24 @@ def _vector(message: vector_pb2.Vector) -> Vector:
 def _time(stamp: Any) -> datetime:
     found: datetime = stamp.ToDatetime(tzinfo=timezone.utc)
     return found
+
+
+def _correct(reply: profile_service_pb2.GetProfileResponse) -> None:
+    """Leave out what the user is not interested in, and triple the odds of what is wanted."""
+    wish_of = {one.topic_id: one.wish for one in reply.corrections}
+    total = sum(one.weight for one in reply.topics)
+    kept = []
+    for one in reply.topics:
+        wish = wish_of.get(one.topic_id, profile_service_pb2.TOPIC_WISH_UNSPECIFIED)
+        if wish != profile_service_pb2.TOPIC_WISH_NOT_INTERESTED:
+            one.wish = wish
+            one.weight *= 3 if wish == profile_service_pb2.TOPIC_WISH_MORE else 1
+            kept.append(one)
+    left = sum(one.weight for one in kept)
+    for one in kept:
+        one.weight *= total / left if left else 0.0
+    del reply.topics[:]
+    reply.topics.extend(sorted(kept, key=lambda one: -one.weight))
 
 
 def _invalid(field_path: str, problem: str) -> e.InvalidArgumentError:

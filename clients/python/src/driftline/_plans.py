@@ -5,7 +5,7 @@ method's result. The blocking client, the asyncio client and the fakes run the s
 splitting, paging and joining exist once.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from . import _replies, _requests
 from . import types as t
-from ._requests import AsOfLike
+from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
 from .options import Deadlines
 
@@ -29,7 +29,7 @@ class Call:
     service: str
     method: str
     request: Message
-    # Which of `Deadlines` holds: read, write or history.
+    # Which of `Deadlines` holds: read, write, history or export.
     deadline: str = "read"
 
     @property
@@ -112,29 +112,31 @@ def get_forecast(
     return _replies.forecast(user_id, granularity, reply)
 
 
-def recommend(
-    user_id: str,
-    page_size: int,
-    *,
-    consumed: t.ConsumedPolicy | str,
-    categories: Iterable[str],
-    excluded_item_ids: Iterable[str],
-    as_of: AsOfLike,
-) -> Plan[t.RankedItems]:
-    request = _requests.recommend(
-        user_id,
-        page_size,
-        consumed=consumed,
-        categories=categories,
-        excluded_item_ids=excluded_item_ids,
-        as_of=as_of,
-    )
+def recommend(user_id: str, wishes: Wishes, as_of: AsOfLike) -> Plan[t.RankedItems]:
+    request = _requests.recommend(user_id, wishes, as_of)
     reply = yield Call("Recommendation", "RecommendItems", request, _read(as_of))
     return _replies.ranked_items(reply)
 
 
-def similar_items(item_id: str, page_size: int) -> Plan[t.RankedItems]:
-    request = _requests.similar_items(item_id, page_size)
+def recommend_many(user_ids: Iterable[str], wishes: Wishes) -> Plan[dict[str, t.RankedItems]]:
+    replies = []
+    for request in _requests.recommend_many(user_ids, wishes):
+        replies.append((yield Call("Recommendation", "BatchRecommendItems", request)))
+    return _replies.many_ranked_items(replies)
+
+
+def export_recommendations(user_ids: Iterable[str], wishes: Wishes) -> Iterator[Call]:
+    """Return the calls of an export; each answers with a stream."""
+    return (
+        Call("Recommendation", "ExportRecommendations", request, "export")
+        for request in _requests.export_recommendations(user_ids, wishes)
+    )
+
+
+def similar_items(
+    item_id: str, page_size: int, other_item_ids: Iterable[str], categories: Iterable[str]
+) -> Plan[t.RankedItems]:
+    request = _requests.similar_items(item_id, page_size, other_item_ids, categories)
     reply = yield Call("Recommendation", "FindSimilarItems", request)
     return _replies.ranked_items(reply)
 
@@ -143,6 +145,14 @@ def get_profile(user_id: str, page_size: int, as_of: AsOfLike) -> Plan[t.Profile
     request = _requests.get_profile(user_id, page_size, as_of)
     reply = yield Call("Profile", "GetProfile", request, _read(as_of))
     return _replies.profile(user_id, reply)
+
+
+def correct_profile(
+    user_id: str, topic_id: str, wish: t.TopicWish | str
+) -> Plan[tuple[t.TopicCorrection, ...]]:
+    request = _requests.correct_profile(user_id, topic_id, wish)
+    reply = yield Call("Profile", "CorrectProfile", request, "write")
+    return _replies.corrections(reply)
 
 
 def erase_user(user_id: str) -> Plan[t.Erasure]:

@@ -29,6 +29,25 @@ _GRANULARITY = {
     vector_pb2.GRANULARITY_DAY: t.Granularity.DAY,
     vector_pb2.GRANULARITY_MONTH: t.Granularity.MONTH,
 }
+_TREND = {
+    profile_service_pb2.TOPIC_TREND_RISING: t.TopicTrend.RISING,
+    profile_service_pb2.TOPIC_TREND_STEADY: t.TopicTrend.STEADY,
+    profile_service_pb2.TOPIC_TREND_FADING: t.TopicTrend.FADING,
+}
+_STANDING = {
+    profile_service_pb2.TOPIC_STANDING_CORE: t.TopicStanding.CORE,
+    profile_service_pb2.TOPIC_STANDING_FLING: t.TopicStanding.FLING,
+}
+_WISH = {
+    profile_service_pb2.TOPIC_WISH_NOT_INTERESTED: t.TopicWish.NOT_INTERESTED,
+    profile_service_pb2.TOPIC_WISH_MORE: t.TopicWish.MORE,
+}
+_FALLBACK = {
+    recommendation_service_pb2.FALLBACK_KIND_DECLARED_CATEGORIES: (
+        t.FallbackKind.DECLARED_CATEGORIES
+    ),
+    recommendation_service_pb2.FALLBACK_KIND_POPULAR: t.FallbackKind.POPULAR,
+}
 _STAGE = {
     model_service_pb2.MODEL_STAGE_CANDIDATE: t.ModelStage.CANDIDATE,
     model_service_pb2.MODEL_STAGE_LIVE: t.ModelStage.LIVE,
@@ -117,8 +136,39 @@ def forecast(
 def ranked_items(
     reply: RankedReply,
 ) -> t.RankedItems:
+    if isinstance(reply, recommendation_service_pb2.FindSimilarItemsResponse):
+        return t.RankedItems(
+            items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+        )
+    return _recommended(reply, tuple(reply.unmatched))
+
+
+def many_ranked_items(
+    replies: Iterable[recommendation_service_pb2.BatchRecommendItemsResponse],
+) -> dict[str, t.RankedItems]:
+    return {
+        one.user_id: _recommended(one, tuple(reply.unmatched))
+        for reply in replies
+        for one in reply.users
+    }
+
+
+def exported(
+    part: recommendation_service_pb2.ExportRecommendationsResponse,
+) -> list[tuple[str, t.RankedItems]]:
+    return [(one.user_id, _recommended(one, ())) for one in part.users]
+
+
+def _recommended(
+    reply: recommendation_service_pb2.RecommendItemsResponse
+    | recommendation_service_pb2.UserRecommendations,
+    unmatched: tuple[str, ...],
+) -> t.RankedItems:
     return t.RankedItems(
-        items=tuple(_scored_item(one) for one in reply.items), basis=basis_from_pb(reply.basis)
+        items=tuple(_scored_item(one) for one in reply.items),
+        basis=basis_from_pb(reply.basis),
+        fallback=_FALLBACK.get(reply.fallback, t.FallbackKind.NONE),
+        unmatched=unmatched,
     )
 
 
@@ -135,6 +185,74 @@ def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Pr
         session_count=reply.session_count,
         is_suspected_bot=reply.is_suspected_bot,
         basis=basis_from_pb(reply.basis),
+        topics=tuple(_topic(one) for one in reply.topics),
+        pattern=_pattern(reply.pattern) if reply.HasField("pattern") else None,
+        summary=reply.summary,
+        corrections=corrections(reply),
+    )
+
+
+def corrections(
+    reply: profile_service_pb2.GetProfileResponse | profile_service_pb2.CorrectProfileResponse,
+) -> tuple[t.TopicCorrection, ...]:
+    return tuple(
+        t.TopicCorrection(
+            topic_id=one.topic_id,
+            name=one.name,
+            wish=_WISH.get(one.wish, t.TopicWish.NONE),
+            wish_time=instant(one, "wish_time"),
+        )
+        for one in reply.corrections
+    )
+
+
+def _topic(one: profile_service_pb2.TopicInterest) -> t.TopicInterest:
+    return t.TopicInterest(
+        topic_id=one.topic_id,
+        name=one.name,
+        terms=tuple(one.terms),
+        categories=tuple(one.categories),
+        weight=one.weight,
+        weight_low=one.weight_low,
+        weight_high=one.weight_high,
+        evidence=_evidence(one.evidence) if one.HasField("evidence") else None,
+        trend=_TREND.get(one.trend, t.TopicTrend.UNKNOWN),
+        trend_evidence=_evidence(one.trend_evidence) if one.HasField("trend_evidence") else None,
+        standing=_STANDING.get(one.standing, t.TopicStanding.NEITHER),
+        standing_evidence=(
+            _evidence(one.standing_evidence) if one.HasField("standing_evidence") else None
+        ),
+        change=_change(one.change) if one.HasField("change") else None,
+        wish=_WISH.get(one.wish, t.TopicWish.NONE),
+    )
+
+
+def _evidence(one: profile_service_pb2.Evidence) -> t.Evidence:
+    return t.Evidence(
+        items=tuple(t.EvidenceItem(item_id=item.item_id, title=item.title) for item in one.items),
+        first_week=one.first_week,
+        last_week=one.last_week,
+        event_count=one.event_count,
+    )
+
+
+def _change(one: profile_service_pb2.ChangePoint) -> t.ChangePoint:
+    return t.ChangePoint(
+        week=one.week,
+        share_before=one.share_before,
+        share_after=one.share_after,
+        evidence=_evidence(one.evidence),
+    )
+
+
+def _pattern(one: profile_service_pb2.ActivityPattern) -> t.ActivityPattern:
+    return t.ActivityPattern(
+        active_week_count=one.active_week_count,
+        week_count=one.week_count,
+        events_per_active_week=one.events_per_active_week,
+        busiest_iso_weekday=one.busiest_iso_weekday or None,
+        busiest_hour=one.busiest_hour if one.HasField("busiest_hour") else None,
+        evidence=_evidence(one.evidence),
     )
 
 
@@ -218,10 +336,24 @@ def _scored_item(message: recommendation_service_pb2.ScoredItem) -> t.ScoredItem
         categories=tuple(message.categories),
         score=message.score,
         parts=t.ScoreParts(
-            interest=parts.interest, popularity=parts.popularity, repeat=parts.repeat
+            interest=parts.interest,
+            popularity=parts.popularity,
+            repeat=parts.repeat,
+            novelty=parts.novelty,
         )
         if message.HasField("parts")
         else None,
+        is_exploration=message.is_exploration,
+        cited_items=tuple(
+            t.CitedItem(
+                item_id=one.item_id,
+                title=one.title,
+                effect=one.effect,
+                week_count=one.week_count,
+                last_time=instant(one, "last_time"),
+            )
+            for one in message.reason.cited_items
+        ),
     )
 
 

@@ -5,6 +5,7 @@ check, so that client and server never disagree about them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from .errors import InvalidArgumentError
-from .types import AsOf, ConsumedPolicy, Event, EventKind, Granularity, Item
+from .types import AsOf, ConsumedPolicy, Event, EventKind, Granularity, Item, TopicWish
 from .v1 import (
     event_pb2,
     event_service_pb2,
@@ -28,6 +29,8 @@ from .v1 import (
 # The server's limits on one call; longer lists are split.
 MAX_WRITE = 1000
 MAX_USERS = 500
+MAX_RECOMMENDED_USERS = 100
+MAX_EXPORTED_USERS = 10_000
 MAX_PERIODS = 366
 MAX_MODELS = 100
 # A write is also split here, bytes: gRPC servers refuse messages above 4 MiB by default.
@@ -122,31 +125,72 @@ def get_forecast(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How to recommend, as a caller said it; see `Client.recommend`."""
+
+    page_size: int
+    consumed: ConsumedPolicy | str
+    categories: Iterable[str]
+    allowed_item_ids: Iterable[str]
+    excluded_item_ids: Iterable[str]
+    diversity: float
+    exploration_share: float
+    exploration_seed: int
+    declared_categories: Iterable[str]
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a request or of its options."""
+        policy = member(ConsumedPolicy, self.consumed, "consumed_policy")
+        return {
+            "page_size": self.page_size,
+            "consumed_policy": _POLICY[policy],
+            "categories": _texts(self.categories, "categories"),
+            "allowed_item_ids": _texts(self.allowed_item_ids, "allowed_item_ids"),
+            "excluded_item_ids": _texts(self.excluded_item_ids, "excluded_item_ids"),
+            "diversity": self.diversity,
+            "exploration_share": self.exploration_share,
+            "exploration_seed": self.exploration_seed,
+            "declared_categories": _texts(self.declared_categories, "declared_categories"),
+        }
+
+
 def recommend(
-    user_id: str,
-    page_size: int,
-    *,
-    consumed: ConsumedPolicy | str,
-    categories: Iterable[str],
-    excluded_item_ids: Iterable[str],
-    as_of: AsOfLike,
+    user_id: str, wishes: Wishes, as_of: AsOfLike
 ) -> recommendation_service_pb2.RecommendItemsRequest:
     return _made(
         recommendation_service_pb2.RecommendItemsRequest,
         user_id=user_id,
-        page_size=page_size,
-        consumed_policy=_POLICY[member(ConsumedPolicy, consumed, "consumed_policy")],
-        categories=_texts(categories, "categories"),
-        excluded_item_ids=_texts(excluded_item_ids, "excluded_item_ids"),
         as_of=_as_of(as_of),
+        **wishes.fields(),
     )
 
 
+def recommend_many(
+    user_ids: Iterable[str], wishes: Wishes
+) -> Iterator[recommendation_service_pb2.BatchRecommendItemsRequest]:
+    """Return one request per part of the list; an id that comes twice is asked once."""
+    kind = recommendation_service_pb2.BatchRecommendItemsRequest
+    return _of_many(kind, user_ids, wishes, MAX_RECOMMENDED_USERS)
+
+
+def export_recommendations(
+    user_ids: Iterable[str], wishes: Wishes
+) -> Iterator[recommendation_service_pb2.ExportRecommendationsRequest]:
+    """Return one request per part of the list; an id that comes twice is asked once."""
+    kind = recommendation_service_pb2.ExportRecommendationsRequest
+    return _of_many(kind, user_ids, wishes, MAX_EXPORTED_USERS)
+
+
 def similar_items(
-    item_id: str, page_size: int
+    item_id: str, page_size: int, other_item_ids: Iterable[str], categories: Iterable[str]
 ) -> recommendation_service_pb2.FindSimilarItemsRequest:
     return _made(
-        recommendation_service_pb2.FindSimilarItemsRequest, item_id=item_id, page_size=page_size
+        recommendation_service_pb2.FindSimilarItemsRequest,
+        item_id=item_id,
+        page_size=page_size,
+        other_item_ids=_texts(other_item_ids, "other_item_ids"),
+        categories=_texts(categories, "categories"),
     )
 
 
@@ -158,6 +202,18 @@ def get_profile(
         user_id=user_id,
         page_size=page_size,
         as_of=_as_of(as_of),
+    )
+
+
+def correct_profile(
+    user_id: str, topic_id: str, wish: TopicWish | str
+) -> profile_service_pb2.CorrectProfileRequest:
+    name = f"TOPIC_WISH_{member(TopicWish, wish, 'wish').name}"
+    return _made(
+        profile_service_pb2.CorrectProfileRequest,
+        user_id=user_id,
+        topic_id=topic_id,
+        wish=profile_service_pb2.TopicWish.Value(name),
     )
 
 
@@ -255,6 +311,15 @@ def _item(item: Item, field: str) -> event_pb2.Item:
         text=item.text,
         categories=_texts(item.categories, f"{field}.categories"),
         updated_time=instant(item.updated_time, f"{field}.updated_time"),
+    )
+
+
+def _of_many(kind: type[_M], user_ids: Iterable[str], wishes: Wishes, most: int) -> Iterator[_M]:
+    distinct = list(dict.fromkeys(_texts(user_ids, "user_ids")))
+    options = _made(recommendation_service_pb2.RecommendationOptions, "options", **wishes.fields())
+    return (
+        _made(kind, user_ids=distinct[start : start + most], options=options)
+        for start in range(0, len(distinct), most)
     )
 
 

@@ -1,16 +1,16 @@
 """The asyncio client: the blocking one's methods, awaited."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
 
-from . import _plans
+from . import _plans, _replies
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
-from ._requests import AsOfLike
+from ._requests import AsOfLike, Wishes
 from ._stubs import Stubs
 from .client import DEFAULT_TARGET
 from .errors import DriftlineError
@@ -100,26 +100,102 @@ class AsyncClient:
         page_size: int = 20,
         consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
         categories: Iterable[str] = (),
+        allowed_item_ids: Iterable[str] = (),
         excluded_item_ids: Iterable[str] = (),
+        diversity: float = 0.0,
+        exploration_share: float = 0.0,
+        exploration_seed: int = 0,
+        declared_categories: Iterable[str] = (),
         as_of: AsOfLike = None,
         timeout_s: float | None = None,
     ) -> t.RankedItems:
         """See `Client.recommend`."""
-        plan = _plans.recommend(
-            user_id,
-            page_size,
+        wishes = Wishes(
+            page_size=page_size,
             consumed=consumed,
             categories=categories,
+            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
-            as_of=as_of,
+            diversity=diversity,
+            exploration_share=exploration_share,
+            exploration_seed=exploration_seed,
+            declared_categories=declared_categories,
         )
-        return await self._run(plan, timeout_s)
+        return await self._run(_plans.recommend(user_id, wishes, as_of), timeout_s)
+
+    async def recommend_many(
+        self,
+        user_ids: Iterable[str],
+        *,
+        page_size: int = 20,
+        consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
+        categories: Iterable[str] = (),
+        allowed_item_ids: Iterable[str] = (),
+        excluded_item_ids: Iterable[str] = (),
+        diversity: float = 0.0,
+        exploration_share: float = 0.0,
+        exploration_seed: int = 0,
+        declared_categories: Iterable[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, t.RankedItems]:
+        """See `Client.recommend_many`."""
+        wishes = Wishes(
+            page_size=page_size,
+            consumed=consumed,
+            categories=categories,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            diversity=diversity,
+            exploration_share=exploration_share,
+            exploration_seed=exploration_seed,
+            declared_categories=declared_categories,
+        )
+        return await self._run(_plans.recommend_many(user_ids, wishes), timeout_s)
+
+    async def export_recommendations(
+        self,
+        user_ids: Iterable[str],
+        *,
+        page_size: int = 20,
+        consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
+        categories: Iterable[str] = (),
+        allowed_item_ids: Iterable[str] = (),
+        excluded_item_ids: Iterable[str] = (),
+        diversity: float = 0.0,
+        exploration_share: float = 0.0,
+        exploration_seed: int = 0,
+        declared_categories: Iterable[str] = (),
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[tuple[str, t.RankedItems]]:
+        """See `Client.export_recommendations`; iterate with `async for`."""
+        wishes = Wishes(
+            page_size=page_size,
+            consumed=consumed,
+            categories=categories,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            diversity=diversity,
+            exploration_share=exploration_share,
+            exploration_seed=exploration_seed,
+            declared_categories=declared_categories,
+        )
+        for call in _plans.export_recommendations(user_ids, wishes):
+            async for part in self._stream(call, timeout_s):
+                for one in _replies.exported(part):
+                    yield one
 
     async def similar_items(
-        self, item_id: str, *, page_size: int = 20, timeout_s: float | None = None
+        self,
+        item_id: str,
+        *,
+        page_size: int = 20,
+        other_item_ids: Iterable[str] = (),
+        categories: Iterable[str] = (),
+        timeout_s: float | None = None,
     ) -> t.RankedItems:
         """See `Client.similar_items`."""
-        return await self._run(_plans.similar_items(item_id, page_size), timeout_s)
+        plan = _plans.similar_items(item_id, page_size, other_item_ids, categories)
+        return await self._run(plan, timeout_s)
 
     async def get_profile(
         self,
@@ -131,6 +207,17 @@ class AsyncClient:
     ) -> t.Profile:
         """See `Client.get_profile`."""
         return await self._run(_plans.get_profile(user_id, page_size, as_of), timeout_s)
+
+    async def correct_profile(
+        self,
+        user_id: str,
+        topic_id: str,
+        wish: t.TopicWish | str,
+        *,
+        timeout_s: float | None = None,
+    ) -> tuple[t.TopicCorrection, ...]:
+        """See `Client.correct_profile`."""
+        return await self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
 
     async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """See `Client.erase_user`."""
@@ -171,6 +258,16 @@ class AsyncClient:
         except StopIteration as done:
             result: _T = done.value
             return result
+
+    async def _stream(self, call: Call, timeout_s: float | None) -> AsyncIterator[Any]:
+        seconds = call.seconds(self._options.deadlines) if timeout_s is None else timeout_s
+        try:
+            async for part in self._connected().method(call)(
+                call.request, timeout=seconds, metadata=self._options.call_metadata()
+            ):
+                yield part
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure) from failure
 
     async def _send(self, call: Call, timeout_s: float | None) -> Any:
         seconds = call.seconds(self._options.deadlines) if timeout_s is None else timeout_s

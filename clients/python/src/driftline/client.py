@@ -1,16 +1,16 @@
 """The blocking client."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
 
-from . import _plans
+from . import _plans, _replies
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
-from ._requests import AsOfLike
+from ._requests import AsOfLike, Wishes
 from ._stubs import Stubs
 from .errors import DriftlineError
 from .options import ClientOptions, open_channel
@@ -145,45 +145,142 @@ class Client:
         page_size: int = 20,
         consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
         categories: Iterable[str] = (),
+        allowed_item_ids: Iterable[str] = (),
         excluded_item_ids: Iterable[str] = (),
+        diversity: float = 0.0,
+        exploration_share: float = 0.0,
+        exploration_seed: int = 0,
+        declared_categories: Iterable[str] = (),
         as_of: AsOfLike = None,
         timeout_s: float | None = None,
     ) -> t.RankedItems:
-        """Return the best items for a user, best first, with the parts of each score.
+        """Return the best items for a user, best first: parts of each score, and what it rests on.
 
-        A user of whom nothing is known gets popular items: `basis.is_fallback`.
+        A user of whom nothing is known gets popular items: `basis.is_fallback`, and `fallback` says
+        which. What the catalogue does not have of the filters stands in `unmatched`.
 
         Args:
             user_id: for whom.
             page_size: how many at most, in [0, 200]; 0 means 20.
             consumed: what to do with items the user already had.
             categories: only items with one of these; empty means all. At most 64.
+            allowed_item_ids: nothing but these; empty means all. At most 1,000.
             excluded_item_ids: never these. At most 1,000.
+            diversity: how much items should differ from each other, in [0, 1]; 0 is the order of
+                scores.
+            exploration_share: share of the places for items that are new to the user and near
+                their interest whatever their popularity, in [0, 1]; `is_exploration` marks them.
+            exploration_seed: the same user and seed, the same draw; 0 means one draw an ISO week.
+            declared_categories: what a user of whom nothing is known says they like: they get what
+                is popular there, and `fallback` says so. At most 64.
             as_of: instant to answer for.
             timeout_s: for the call.
 
         Raises:
+            InvalidArgumentError: a filter or a share is out of range, or two filters contradict
+                each other; the message names field and value.
             NotReadyError: no index was published yet.
         """
-        plan = _plans.recommend(
-            user_id,
-            page_size,
+        wishes = Wishes(
+            page_size=page_size,
             consumed=consumed,
             categories=categories,
+            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
-            as_of=as_of,
+            diversity=diversity,
+            exploration_share=exploration_share,
+            exploration_seed=exploration_seed,
+            declared_categories=declared_categories,
         )
-        return self._run(plan, timeout_s)
+        return self._run(_plans.recommend(user_id, wishes, as_of), timeout_s)
+
+    def recommend_many(
+        self,
+        user_ids: Iterable[str],
+        *,
+        page_size: int = 20,
+        consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
+        categories: Iterable[str] = (),
+        allowed_item_ids: Iterable[str] = (),
+        excluded_item_ids: Iterable[str] = (),
+        diversity: float = 0.0,
+        exploration_share: float = 0.0,
+        exploration_seed: int = 0,
+        declared_categories: Iterable[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, t.RankedItems]:
+        """Return the best items for each of many users, in the order asked; 100 in a call.
+
+        Arguments and errors are those of `recommend`; `timeout_s` is for each call.
+        """
+        wishes = Wishes(
+            page_size=page_size,
+            consumed=consumed,
+            categories=categories,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            diversity=diversity,
+            exploration_share=exploration_share,
+            exploration_seed=exploration_seed,
+            declared_categories=declared_categories,
+        )
+        return self._run(_plans.recommend_many(user_ids, wishes), timeout_s)
+
+    def export_recommendations(
+        self,
+        user_ids: Iterable[str],
+        *,
+        page_size: int = 20,
+        consumed: t.ConsumedPolicy | str = t.ConsumedPolicy.KEEP,
+        categories: Iterable[str] = (),
+        allowed_item_ids: Iterable[str] = (),
+        excluded_item_ids: Iterable[str] = (),
+        diversity: float = 0.0,
+        exploration_share: float = 0.0,
+        exploration_seed: int = 0,
+        declared_categories: Iterable[str] = (),
+        timeout_s: float | None = None,
+    ) -> Iterator[tuple[str, t.RankedItems]]:
+        """Yield (user, best items) for very many users, in the order asked, as a nightly export does.
+
+        The server streams, 10,000 users in a call, each call by one model and one catalogue.
+        Nothing is sent before the first is asked for. Arguments are those of `recommend`;
+        `timeout_s` is for each call. After an error, ask again for the users that are missing.
+        """
+        wishes = Wishes(
+            page_size=page_size,
+            consumed=consumed,
+            categories=categories,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            diversity=diversity,
+            exploration_share=exploration_share,
+            exploration_seed=exploration_seed,
+            declared_categories=declared_categories,
+        )
+        for call in _plans.export_recommendations(user_ids, wishes):
+            for part in self._stream(call, timeout_s):
+                yield from _replies.exported(part)
 
     def similar_items(
-        self, item_id: str, *, page_size: int = 20, timeout_s: float | None = None
+        self,
+        item_id: str,
+        *,
+        page_size: int = 20,
+        other_item_ids: Iterable[str] = (),
+        categories: Iterable[str] = (),
+        timeout_s: float | None = None,
     ) -> t.RankedItems:
-        """Return the items nearest to one, nearest first, itself left out; scores are cosines.
+        """Return the items nearest to one, nearest first; scores are cosines.
+
+        With `other_item_ids` (at most 99) they are near the mean of all. Items asked about are left
+        out; `categories` limits the answer to items with one of them.
 
         Raises:
-            ItemNotFoundError: the item is not in the catalogue.
+            ItemNotFoundError: an item is not in the catalogue.
         """
-        return self._run(_plans.similar_items(item_id, page_size), timeout_s)
+        plan = _plans.similar_items(item_id, page_size, other_item_ids, categories)
+        return self._run(plan, timeout_s)
 
     def get_profile(
         self,
@@ -199,6 +296,30 @@ class Client:
             UserNotFoundError: nothing is known of the user.
         """
         return self._run(_plans.get_profile(user_id, page_size, as_of), timeout_s)
+
+    def correct_profile(
+        self,
+        user_id: str,
+        topic_id: str,
+        wish: t.TopicWish | str,
+        *,
+        timeout_s: float | None = None,
+    ) -> tuple[t.TopicCorrection, ...]:
+        """Record what a user says of a topic of the portrait; the very next `get_profile` shows it.
+
+        It is kept through refreshes and erased with the user. Returns all that is in force.
+
+        Args:
+            user_id: whose portrait.
+            topic_id: which topic, as in `TopicInterest.topic_id`.
+            wish: not_interested, more, or none to take back what was said.
+            timeout_s: for the call.
+
+        Raises:
+            UserNotFoundError: nothing is known of the user.
+            InvalidArgumentError: there is no such topic.
+        """
+        return self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
 
     def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """Erase a user; an answer means the request is committed. An unknown user is no error."""
@@ -238,6 +359,15 @@ class Client:
         except StopIteration as done:
             result: _T = done.value
             return result
+
+    def _stream(self, call: Call, timeout_s: float | None) -> Iterator[Any]:
+        seconds = call.seconds(self._options.deadlines) if timeout_s is None else timeout_s
+        try:
+            yield from self._stubs.method(call)(
+                call.request, timeout=seconds, metadata=self._options.call_metadata()
+            )
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure) from failure
 
     def _send(self, call: Call, timeout_s: float | None) -> Any:
         seconds = call.seconds(self._options.deadlines) if timeout_s is None else timeout_s

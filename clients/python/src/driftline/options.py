@@ -39,6 +39,8 @@ class Deadlines:
     write_s: float = 10.0
     # Reads with `as_of=`, and of more periods than are kept online: they go to offline history.
     history_s: float = 30.0
+    # One stream of an export, up to 10,000 users.
+    export_s: float = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,11 @@ sum that a test can do by hand:
     score = cosine(newest weekly vector, item vector)      0 where either is missing
           + events of the item / all events
           + the user's events of the item / the user's events
+
+The reason cites the item itself where the user had it. Diversity and exploration change nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -156,8 +158,20 @@ class FakeData:
         last_event_time: datetime | None = None,
         session_count: int = 1,
         is_suspected_bot: bool = False,
+        topics: Iterable[tuple[str, str, float]] = (),
     ) -> None:
-        """Give a user a portrait: (label, share, recent share) of each interest."""
+        """Give a user a portrait.
+
+        Args:
+            user_id: whose.
+            interests: label, share and recent share of each.
+            event_count: events that it is made from.
+            first_event_time: of these.
+            last_event_time: of these.
+            session_count: of these.
+            is_suspected_bot: acts like a bot.
+            topics: id, name and weight of each; they can be corrected.
+        """
         self._server.profiles[user_id] = profile_service_pb2.GetProfileResponse(
             interests=[
                 profile_service_pb2.NamedInterest(label=label, share=share, recent_share=recent)
@@ -168,6 +182,10 @@ class FakeData:
             last_event_time=instant(last_event_time, "last_event_time"),
             session_count=session_count,
             is_suspected_bot=is_suspected_bot,
+            topics=[
+                profile_service_pb2.TopicInterest(topic_id=topic_id, name=name, weight=weight)
+                for topic_id, name, weight in sorted(topics, key=lambda one: -one[2])
+            ],
         )
 
     def put_model(
@@ -221,6 +239,9 @@ class FakeClient(FakeData, Client):
     def _send(self, call: Call, timeout_s: float | None) -> Any:
         return self._server.answer(call)
 
+    def _stream(self, call: Call, timeout_s: float | None) -> Iterator[Any]:
+        yield self._server.answer(call)
+
 
 class AsyncFakeClient(FakeData, AsyncClient):
     """An `AsyncClient` without a network."""
@@ -233,6 +254,9 @@ class AsyncFakeClient(FakeData, AsyncClient):
 
     async def _send(self, call: Call, timeout_s: float | None) -> Any:
         return self._server.answer(call)
+
+    async def _stream(self, call: Call, timeout_s: float | None) -> AsyncIterator[Any]:
+        yield self._server.answer(call)
 
 
 def _event_from_pb(event: event_pb2.Event) -> Event:

@@ -45,6 +45,14 @@ class ConsumedPolicy(_Name):
     ONLY = "only"  # buy again
 
 
+class FallbackKind(_Name):
+    """What stands in for the interest of a user of whom nothing is known."""
+
+    NONE = "none"
+    DECLARED_CATEGORIES = "declared_categories"  # what is popular there
+    POPULAR = "popular"
+
+
 class BasisKind(_Name):
     """How personal an answer is."""
 
@@ -264,6 +272,22 @@ class ScoreParts:
     popularity: float
     # The user's own repetition of it; 0 where never consumed.
     repeat: float
+    # How far it is from everything the user had, in [0, 1]; no part of the sum.
+    novelty: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CitedItem:
+    """An item of the user's history that a recommendation rests on."""
+
+    item_id: str
+    title: str
+    # How much lower the score would be had the user never had it.
+    effect: float
+    # Weeks in which the user had it, older ones counted less.
+    week_count: float
+    # When the user last had it.
+    last_time: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +302,10 @@ class ScoredItem:
     score: float
     # None for similar items.
     parts: ScoreParts | None = None
+    # Drawn by exploration instead of ranked.
+    is_exploration: bool = False
+    # What of the user's history the score rests on, strongest first; empty: popularity alone.
+    cited_items: tuple[CitedItem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +314,10 @@ class RankedItems:
 
     items: tuple[ScoredItem, ...]
     basis: Basis
+    # What stood in for the user's own interest.
+    fallback: FallbackKind = FallbackKind.NONE
+    # Categories and item ids asked for that the catalogue does not have; empty in exports.
+    unmatched: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[ScoredItem]:
         return iter(self.items)
@@ -306,6 +338,116 @@ class NamedInterest:
     recent_share: float
 
 
+class TopicTrend(_Name):
+    """Where the share of a topic went in the last 26 weeks."""
+
+    UNKNOWN = "unknown"  # too few events to tell
+    RISING = "rising"  # more than the user's own noise explains
+    STEADY = "steady"  # no trend that could be told from noise
+    FADING = "fading"  # more than the user's own noise explains
+
+
+class TopicStanding(_Name):
+    """How lasting an interest is."""
+
+    NEITHER = "neither"
+    CORE = "core"  # long-term: in at least half of the active blocks of four weeks
+    FLING = "fling"  # short-term: nearly all of it within four weeks
+
+
+class TopicWish(_Name):
+    """What a user wants of a topic."""
+
+    NONE = "none"  # nothing, or: take back what was said
+    NOT_INTERESTED = "not_interested"  # leave it out of the portrait
+    MORE = "more"  # triple the odds of its weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicCorrection:
+    """What a user said of a topic."""
+
+    topic_id: str
+    # What it is called now; empty where the topic is no more: then the correction rests.
+    name: str
+    wish: TopicWish
+    wish_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceItem:
+    """An item that a statement cites."""
+
+    item_id: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Events that a statement rests on."""
+
+    # Most frequent first, at most 5.
+    items: tuple[EvidenceItem, ...]
+    # ISO names, like 2026-W40.
+    first_week: str
+    last_week: str
+    # Events in these weeks, of the topic where the statement is of one.
+    event_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangePoint:
+    """The week from which on a topic's share is another."""
+
+    # ISO name.
+    week: str
+    share_before: float
+    share_after: float
+    # Of the side on which the share is higher.
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicInterest:
+    """One topic in a user's year."""
+
+    # Lasts across refreshes of the space; the name may change.
+    topic_id: str
+    name: str
+    # Strongest first.
+    terms: tuple[str, ...]
+    categories: tuple[str, ...]
+    # Expected share of the user's events, in [0, 1], and its 95% interval.
+    weight: float
+    weight_low: float
+    weight_high: float
+    # None where the user asked for the topic and never had it.
+    evidence: Evidence | None
+    trend: TopicTrend
+    trend_evidence: Evidence | None
+    standing: TopicStanding
+    standing_evidence: Evidence | None
+    # None where no change was told from noise.
+    change: ChangePoint | None
+    # NONE or MORE: a topic that the user is not interested in is left out.
+    wish: TopicWish = TopicWish.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivityPattern:
+    """When a user is active, in the year up to the newest event."""
+
+    active_week_count: int
+    # From the first to the last of those.
+    week_count: int
+    events_per_active_week: float
+    # 1 is Monday, UTC; None where the days are even but for noise.
+    busiest_iso_weekday: int | None
+    # First of the six busiest hours: 0, 6, 12 or 18, UTC; None where they are even but for noise.
+    busiest_hour: int | None
+    evidence: Evidence
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A user's portrait."""
@@ -322,6 +464,14 @@ class Profile:
     # Runs of events without a pause of more than 30 minutes.
     session_count: int
     basis: Basis
+    # Heaviest first; empty where no topics were published yet.
+    topics: tuple[TopicInterest, ...] = ()
+    # None where `topics` is empty.
+    pattern: ActivityPattern | None = None
+    # All of it as a paragraph of plain English.
+    summary: str = ""
+    # What the user said of topics, by topic_id; `topics` is as they say.
+    corrections: tuple[TopicCorrection, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,98 @@ import collections.abc
 import driftline.v1.vector_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _TopicTrend:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TopicTrendEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TopicTrend.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TOPIC_TREND_UNSPECIFIED: _TopicTrend.ValueType  # 0
+    """Too few events to tell."""
+    TOPIC_TREND_RISING: _TopicTrend.ValueType  # 1
+    """It grows more than the user's own noise explains. Of all trends said of a user at most 5% are expected false."""
+    TOPIC_TREND_STEADY: _TopicTrend.ValueType  # 2
+    """No trend that could be told from noise."""
+    TOPIC_TREND_FADING: _TopicTrend.ValueType  # 3
+    """It shrinks more than the user's own noise explains."""
+
+class TopicTrend(_TopicTrend, metaclass=_TopicTrendEnumTypeWrapper):
+    """Where the share of a topic goes."""
+
+TOPIC_TREND_UNSPECIFIED: TopicTrend.ValueType  # 0
+"""Too few events to tell."""
+TOPIC_TREND_RISING: TopicTrend.ValueType  # 1
+"""It grows more than the user's own noise explains. Of all trends said of a user at most 5% are expected false."""
+TOPIC_TREND_STEADY: TopicTrend.ValueType  # 2
+"""No trend that could be told from noise."""
+TOPIC_TREND_FADING: TopicTrend.ValueType  # 3
+"""It shrinks more than the user's own noise explains."""
+global___TopicTrend = TopicTrend
+
+class _TopicStanding:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TopicStandingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TopicStanding.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TOPIC_STANDING_UNSPECIFIED: _TopicStanding.ValueType  # 0
+    """Neither of these."""
+    TOPIC_STANDING_CORE: _TopicStanding.ValueType  # 1
+    """Long-term: in at least half of the blocks of four weeks in which the user was active, of which there are four."""
+    TOPIC_STANDING_FLING: _TopicStanding.ValueType  # 2
+    """Short-term: at least 80% of its active weeks lie within four weeks, and chance does not explain that."""
+
+class TopicStanding(_TopicStanding, metaclass=_TopicStandingEnumTypeWrapper):
+    """How lasting an interest is."""
+
+TOPIC_STANDING_UNSPECIFIED: TopicStanding.ValueType  # 0
+"""Neither of these."""
+TOPIC_STANDING_CORE: TopicStanding.ValueType  # 1
+"""Long-term: in at least half of the blocks of four weeks in which the user was active, of which there are four."""
+TOPIC_STANDING_FLING: TopicStanding.ValueType  # 2
+"""Short-term: at least 80% of its active weeks lie within four weeks, and chance does not explain that."""
+global___TopicStanding = TopicStanding
+
+class _TopicWish:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TopicWishEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TopicWish.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TOPIC_WISH_UNSPECIFIED: _TopicWish.ValueType  # 0
+    """Unset."""
+    TOPIC_WISH_NONE: _TopicWish.ValueType  # 1
+    """Takes back what was said."""
+    TOPIC_WISH_NOT_INTERESTED: _TopicWish.ValueType  # 2
+    """Leave it out."""
+    TOPIC_WISH_MORE: _TopicWish.ValueType  # 3
+    """More of this."""
+
+class TopicWish(_TopicWish, metaclass=_TopicWishEnumTypeWrapper):
+    """What a user wants of a topic."""
+
+TOPIC_WISH_UNSPECIFIED: TopicWish.ValueType  # 0
+"""Unset."""
+TOPIC_WISH_NONE: TopicWish.ValueType  # 1
+"""Takes back what was said."""
+TOPIC_WISH_NOT_INTERESTED: TopicWish.ValueType  # 2
+"""Leave it out."""
+TOPIC_WISH_MORE: TopicWish.ValueType  # 3
+"""More of this."""
+global___TopicWish = TopicWish
 
 @typing.final
 class GetProfileRequest(google.protobuf.message.Message):
@@ -56,12 +143,20 @@ class GetProfileResponse(google.protobuf.message.Message):
     IS_SUSPECTED_BOT_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
     SESSION_COUNT_FIELD_NUMBER: builtins.int
+    TOPICS_FIELD_NUMBER: builtins.int
+    PATTERN_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: builtins.int
+    CORRECTIONS_FIELD_NUMBER: builtins.int
     event_count: builtins.int
     """Events that the portrait was made from."""
     is_suspected_bot: builtins.bool
     """True where the account acts like a bot or a bulk buyer; its bulk days enter no vector."""
     session_count: builtins.int
     """Sessions of the user: runs of events without a pause of more than 30 minutes, bulk days left out."""
+    summary: builtins.str
+    """The topics and the pattern as a paragraph of plain English, made from their statements alone. Empty where
+    `topics` is.
+    """
     @property
     def interests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NamedInterest]:
         """Interests, strongest first."""
@@ -78,6 +173,20 @@ class GetProfileResponse(google.protobuf.message.Message):
     def basis(self) -> driftline.v1.vector_pb2.AnswerBasis:
         """What it rests on."""
 
+    @property
+    def topics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TopicInterest]:
+        """Topics of the user, heaviest first, at most `page_size`. Empty where no topics were published yet, or nothing
+        of the last year (up to the newest event) is of a known item.
+        """
+
+    @property
+    def pattern(self) -> global___ActivityPattern:
+        """When the user is active. Unset where `topics` is empty."""
+
+    @property
+    def corrections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TopicCorrection]:
+        """What the user said of topics, by topic_id; those that are no more included. `topics` is as they say."""
+
     def __init__(
         self,
         *,
@@ -88,11 +197,94 @@ class GetProfileResponse(google.protobuf.message.Message):
         is_suspected_bot: builtins.bool = ...,
         basis: driftline.v1.vector_pb2.AnswerBasis | None = ...,
         session_count: builtins.int = ...,
+        topics: collections.abc.Iterable[global___TopicInterest] | None = ...,
+        pattern: global___ActivityPattern | None = ...,
+        summary: builtins.str = ...,
+        corrections: collections.abc.Iterable[global___TopicCorrection] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["basis", b"basis", "first_event_time", b"first_event_time", "last_event_time", b"last_event_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "session_count", b"session_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["basis", b"basis", "first_event_time", b"first_event_time", "last_event_time", b"last_event_time", "pattern", b"pattern"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "corrections", b"corrections", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "pattern", b"pattern", "session_count", b"session_count", "summary", b"summary", "topics", b"topics"]) -> None: ...
 
 global___GetProfileResponse = GetProfileResponse
+
+@typing.final
+class CorrectProfileRequest(google.protobuf.message.Message):
+    """Request of CorrectProfile."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    TOPIC_ID_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    """Whose portrait, 1 to 256 bytes."""
+    topic_id: builtins.str
+    """Which topic, as in TopicInterest.topic_id; 1 to 64 bytes."""
+    wish: global___TopicWish.ValueType
+    """What the user says of it. TOPIC_WISH_UNSPECIFIED is INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        topic_id: builtins.str = ...,
+        wish: global___TopicWish.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["topic_id", b"topic_id", "user_id", b"user_id", "wish", b"wish"]) -> None: ...
+
+global___CorrectProfileRequest = CorrectProfileRequest
+
+@typing.final
+class CorrectProfileResponse(google.protobuf.message.Message):
+    """Response of CorrectProfile."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CORRECTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def corrections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TopicCorrection]:
+        """Every correction of the user that is in force now, by topic_id."""
+
+    def __init__(
+        self,
+        *,
+        corrections: collections.abc.Iterable[global___TopicCorrection] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["corrections", b"corrections"]) -> None: ...
+
+global___CorrectProfileResponse = CorrectProfileResponse
+
+@typing.final
+class TopicCorrection(google.protobuf.message.Message):
+    """What a user said of a topic."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
+    WISH_TIME_FIELD_NUMBER: builtins.int
+    topic_id: builtins.str
+    """Which topic."""
+    name: builtins.str
+    """What it is called now. Empty where the topic is no more: then the correction rests."""
+    wish: global___TopicWish.ValueType
+    """What was said."""
+    @property
+    def wish_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        topic_id: builtins.str = ...,
+        name: builtins.str = ...,
+        wish: global___TopicWish.ValueType = ...,
+        wish_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["wish_time", b"wish_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "topic_id", b"topic_id", "wish", b"wish", "wish_time", b"wish_time"]) -> None: ...
+
+global___TopicCorrection = TopicCorrection
 
 @typing.final
 class NamedInterest(google.protobuf.message.Message):
@@ -119,3 +311,221 @@ class NamedInterest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["label", b"label", "recent_share", b"recent_share", "share", b"share"]) -> None: ...
 
 global___NamedInterest = NamedInterest
+
+@typing.final
+class TopicInterest(google.protobuf.message.Message):
+    """One topic in a user's year. Topics are learned from the vectors of the catalogue's items."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    TERMS_FIELD_NUMBER: builtins.int
+    CATEGORIES_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    WEIGHT_LOW_FIELD_NUMBER: builtins.int
+    WEIGHT_HIGH_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    TREND_FIELD_NUMBER: builtins.int
+    TREND_EVIDENCE_FIELD_NUMBER: builtins.int
+    STANDING_FIELD_NUMBER: builtins.int
+    STANDING_EVIDENCE_FIELD_NUMBER: builtins.int
+    CHANGE_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
+    topic_id: builtins.str
+    """Names the topic across refreshes of its space, like t3f9a01bc."""
+    name: builtins.str
+    """What it is called now, like "dairy: yogurt, milk". May change while the id stays."""
+    weight: builtins.float
+    """Expected share of the user's events, in [0, 1]: decayed counts (half-life 12 weeks), leaning on the population's
+    shares as if those had been seen in 30 independent events of the user.
+    """
+    weight_low: builtins.float
+    """Lower end of its 95% interval, wider the more the user's weeks differ."""
+    weight_high: builtins.float
+    """Upper end of its 95% interval."""
+    trend: global___TopicTrend.ValueType
+    """Where its share went in the last 26 weeks."""
+    standing: global___TopicStanding.ValueType
+    """How lasting it is."""
+    wish: global___TopicWish.ValueType
+    """What the user said of it: TOPIC_WISH_MORE triples the odds of its weight, and shows it even without events (then
+    `evidence` is unset). A topic with TOPIC_WISH_NOT_INTERESTED is left out. TOPIC_WISH_UNSPECIFIED: nothing.
+    """
+    @property
+    def terms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Words that set the titles of its items apart, strongest first."""
+
+    @property
+    def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Categories that set its items apart, strongest first."""
+
+    @property
+    def evidence(self) -> global___Evidence:
+        """The topic's events of the year."""
+
+    @property
+    def trend_evidence(self) -> global___Evidence:
+        """What the trend rests on: the half of those weeks in which the share is higher; all of them where it is steady."""
+
+    @property
+    def standing_evidence(self) -> global___Evidence:
+        """What the standing rests on. Unset where there is none."""
+
+    @property
+    def change(self) -> global___ChangePoint:
+        """The week from which on its share is another. Unset where none was told from noise."""
+
+    def __init__(
+        self,
+        *,
+        topic_id: builtins.str = ...,
+        name: builtins.str = ...,
+        terms: collections.abc.Iterable[builtins.str] | None = ...,
+        categories: collections.abc.Iterable[builtins.str] | None = ...,
+        weight: builtins.float = ...,
+        weight_low: builtins.float = ...,
+        weight_high: builtins.float = ...,
+        evidence: global___Evidence | None = ...,
+        trend: global___TopicTrend.ValueType = ...,
+        trend_evidence: global___Evidence | None = ...,
+        standing: global___TopicStanding.ValueType = ...,
+        standing_evidence: global___Evidence | None = ...,
+        change: global___ChangePoint | None = ...,
+        wish: global___TopicWish.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change", "evidence", b"evidence", "standing_evidence", b"standing_evidence", "trend_evidence", b"trend_evidence"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["categories", b"categories", "change", b"change", "evidence", b"evidence", "name", b"name", "standing", b"standing", "standing_evidence", b"standing_evidence", "terms", b"terms", "topic_id", b"topic_id", "trend", b"trend", "trend_evidence", b"trend_evidence", "weight", b"weight", "weight_high", b"weight_high", "weight_low", b"weight_low", "wish", b"wish"]) -> None: ...
+
+global___TopicInterest = TopicInterest
+
+@typing.final
+class Evidence(google.protobuf.message.Message):
+    """Events that a statement rests on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: builtins.int
+    FIRST_WEEK_FIELD_NUMBER: builtins.int
+    LAST_WEEK_FIELD_NUMBER: builtins.int
+    EVENT_COUNT_FIELD_NUMBER: builtins.int
+    first_week: builtins.str
+    """ISO name of the first week, like 2026-W40."""
+    last_week: builtins.str
+    """ISO name of the last week."""
+    event_count: builtins.int
+    """Events in these weeks, of the topic where the statement is of one."""
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EvidenceItem]:
+        """Items, most frequent first, at most 5."""
+
+    def __init__(
+        self,
+        *,
+        items: collections.abc.Iterable[global___EvidenceItem] | None = ...,
+        first_week: builtins.str = ...,
+        last_week: builtins.str = ...,
+        event_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_count", b"event_count", "first_week", b"first_week", "items", b"items", "last_week", b"last_week"]) -> None: ...
+
+global___Evidence = Evidence
+
+@typing.final
+class EvidenceItem(google.protobuf.message.Message):
+    """An item that a statement cites."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """Which."""
+    title: builtins.str
+    """Its title in the catalogue."""
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        title: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "title", b"title"]) -> None: ...
+
+global___EvidenceItem = EvidenceItem
+
+@typing.final
+class ChangePoint(google.protobuf.message.Message):
+    """A change of a topic's share."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WEEK_FIELD_NUMBER: builtins.int
+    SHARE_BEFORE_FIELD_NUMBER: builtins.int
+    SHARE_AFTER_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    week: builtins.str
+    """ISO name of the first week with the new share."""
+    share_before: builtins.float
+    """Share of the user's events before, in [0, 1]."""
+    share_after: builtins.float
+    """Share from then on, in [0, 1]."""
+    @property
+    def evidence(self) -> global___Evidence:
+        """Events of the side on which the share is higher."""
+
+    def __init__(
+        self,
+        *,
+        week: builtins.str = ...,
+        share_before: builtins.float = ...,
+        share_after: builtins.float = ...,
+        evidence: global___Evidence | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["evidence", b"evidence"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["evidence", b"evidence", "share_after", b"share_after", "share_before", b"share_before", "week", b"week"]) -> None: ...
+
+global___ChangePoint = ChangePoint
+
+@typing.final
+class ActivityPattern(google.protobuf.message.Message):
+    """When a user is active, in the year up to the newest event."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTIVE_WEEK_COUNT_FIELD_NUMBER: builtins.int
+    WEEK_COUNT_FIELD_NUMBER: builtins.int
+    EVENTS_PER_ACTIVE_WEEK_FIELD_NUMBER: builtins.int
+    BUSIEST_ISO_WEEKDAY_FIELD_NUMBER: builtins.int
+    BUSIEST_HOUR_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    active_week_count: builtins.int
+    """Weeks with an event."""
+    week_count: builtins.int
+    """Weeks from the first to the last of those."""
+    events_per_active_week: builtins.float
+    """Events in an active week, on average."""
+    busiest_iso_weekday: builtins.int
+    """ISO day with the most active days, UTC: 1 is Monday, 7 is Sunday. 0 where the days are even but for noise."""
+    busiest_hour: builtins.int
+    """First hour of the six hours of a day (from 0, 6, 12 or 18 on, UTC) with the most active hours. Unset where the
+    hours are even but for noise.
+    """
+    @property
+    def evidence(self) -> global___Evidence:
+        """What it rests on."""
+
+    def __init__(
+        self,
+        *,
+        active_week_count: builtins.int = ...,
+        week_count: builtins.int = ...,
+        events_per_active_week: builtins.float = ...,
+        busiest_iso_weekday: builtins.int = ...,
+        busiest_hour: builtins.int | None = ...,
+        evidence: global___Evidence | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_busiest_hour", b"_busiest_hour", "busiest_hour", b"busiest_hour", "evidence", b"evidence"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_busiest_hour", b"_busiest_hour", "active_week_count", b"active_week_count", "busiest_hour", b"busiest_hour", "busiest_iso_weekday", b"busiest_iso_weekday", "events_per_active_week", b"events_per_active_week", "evidence", b"evidence", "week_count", b"week_count"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_busiest_hour", b"_busiest_hour"]) -> typing.Literal["busiest_hour"] | None: ...
+
+global___ActivityPattern = ActivityPattern

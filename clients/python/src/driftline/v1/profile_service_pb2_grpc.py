@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub(object):
-    """Says in words and shares what a user is interested in. Read-only; safe to retry.
+    """Says in words and shares what a user is interested in. Safe to retry.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,29 @@ class ProfileServiceStub(object):
                 request_serializer=driftline_dot_v1_dot_profile__service__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=driftline_dot_v1_dot_profile__service__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.CorrectProfile = channel.unary_unary(
+                '/driftline.v1.ProfileService/CorrectProfile',
+                request_serializer=driftline_dot_v1_dot_profile__service__pb2.CorrectProfileRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_profile__service__pb2.CorrectProfileResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer(object):
-    """Says in words and shares what a user is interested in. Read-only; safe to retry.
+    """Says in words and shares what a user is interested in. Safe to retry.
     """
 
     def GetProfile(self, request, context):
         """Returns the user's portrait. Fails with NOT_FOUND where nothing is known of the user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CorrectProfile(self, request, context):
+        """Records what a user says of a topic of the portrait. Seen by the very next GetProfile, kept through refreshes,
+        and erased with the user. The last word on a topic counts; TOPIC_WISH_NONE takes it back. Safe to retry.
+
+        Fails with NOT_FOUND where nothing is known of the user, INVALID_ARGUMENT where there is no such topic.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +76,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=driftline_dot_v1_dot_profile__service__pb2.GetProfileRequest.FromString,
                     response_serializer=driftline_dot_v1_dot_profile__service__pb2.GetProfileResponse.SerializeToString,
             ),
+            'CorrectProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectProfile,
+                    request_deserializer=driftline_dot_v1_dot_profile__service__pb2.CorrectProfileRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_profile__service__pb2.CorrectProfileResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'driftline.v1.ProfileService', rpc_method_handlers)
@@ -70,7 +90,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService(object):
-    """Says in words and shares what a user is interested in. Read-only; safe to retry.
+    """Says in words and shares what a user is interested in. Safe to retry.
     """
 
     @staticmethod
@@ -90,6 +110,33 @@ class ProfileService(object):
             '/driftline.v1.ProfileService/GetProfile',
             driftline_dot_v1_dot_profile__service__pb2.GetProfileRequest.SerializeToString,
             driftline_dot_v1_dot_profile__service__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/driftline.v1.ProfileService/CorrectProfile',
+            driftline_dot_v1_dot_profile__service__pb2.CorrectProfileRequest.SerializeToString,
+            driftline_dot_v1_dot_profile__service__pb2.CorrectProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

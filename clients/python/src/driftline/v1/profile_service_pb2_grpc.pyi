@@ -18,7 +18,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class ProfileServiceStub:
-    """Says in words and shares what a user is interested in. Read-only; safe to retry."""
+    """Says in words and shares what a user is interested in. Safe to retry."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     GetProfile: grpc.UnaryUnaryMultiCallable[
@@ -27,8 +27,18 @@ class ProfileServiceStub:
     ]
     """Returns the user's portrait. Fails with NOT_FOUND where nothing is known of the user."""
 
+    CorrectProfile: grpc.UnaryUnaryMultiCallable[
+        driftline.v1.profile_service_pb2.CorrectProfileRequest,
+        driftline.v1.profile_service_pb2.CorrectProfileResponse,
+    ]
+    """Records what a user says of a topic of the portrait. Seen by the very next GetProfile, kept through refreshes,
+    and erased with the user. The last word on a topic counts; TOPIC_WISH_NONE takes it back. Safe to retry.
+
+    Fails with NOT_FOUND where nothing is known of the user, INVALID_ARGUMENT where there is no such topic.
+    """
+
 class ProfileServiceAsyncStub:
-    """Says in words and shares what a user is interested in. Read-only; safe to retry."""
+    """Says in words and shares what a user is interested in. Safe to retry."""
 
     GetProfile: grpc.aio.UnaryUnaryMultiCallable[
         driftline.v1.profile_service_pb2.GetProfileRequest,
@@ -36,8 +46,18 @@ class ProfileServiceAsyncStub:
     ]
     """Returns the user's portrait. Fails with NOT_FOUND where nothing is known of the user."""
 
+    CorrectProfile: grpc.aio.UnaryUnaryMultiCallable[
+        driftline.v1.profile_service_pb2.CorrectProfileRequest,
+        driftline.v1.profile_service_pb2.CorrectProfileResponse,
+    ]
+    """Records what a user says of a topic of the portrait. Seen by the very next GetProfile, kept through refreshes,
+    and erased with the user. The last word on a topic counts; TOPIC_WISH_NONE takes it back. Safe to retry.
+
+    Fails with NOT_FOUND where nothing is known of the user, INVALID_ARGUMENT where there is no such topic.
+    """
+
 class ProfileServiceServicer(metaclass=abc.ABCMeta):
-    """Says in words and shares what a user is interested in. Read-only; safe to retry."""
+    """Says in words and shares what a user is interested in. Safe to retry."""
 
     @abc.abstractmethod
     def GetProfile(
@@ -46,5 +66,17 @@ class ProfileServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[driftline.v1.profile_service_pb2.GetProfileResponse, collections.abc.Awaitable[driftline.v1.profile_service_pb2.GetProfileResponse]]:
         """Returns the user's portrait. Fails with NOT_FOUND where nothing is known of the user."""
+
+    @abc.abstractmethod
+    def CorrectProfile(
+        self,
+        request: driftline.v1.profile_service_pb2.CorrectProfileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[driftline.v1.profile_service_pb2.CorrectProfileResponse, collections.abc.Awaitable[driftline.v1.profile_service_pb2.CorrectProfileResponse]]:
+        """Records what a user says of a topic of the portrait. Seen by the very next GetProfile, kept through refreshes,
+        and erased with the user. The last word on a topic counts; TOPIC_WISH_NONE takes it back. Safe to retry.
+
+        Fails with NOT_FOUND where nothing is known of the user, INVALID_ARGUMENT where there is no such topic.
+        """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -48,6 +49,30 @@ CONSUMED_POLICY_ONLY: ConsumedPolicy.ValueType  # 3
 """Return nothing else: buy again."""
 global___ConsumedPolicy = ConsumedPolicy
 
+class _FallbackKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FallbackKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FallbackKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FALLBACK_KIND_UNSPECIFIED: _FallbackKind.ValueType  # 0
+    """Nothing: the answer is the user's own."""
+    FALLBACK_KIND_DECLARED_CATEGORIES: _FallbackKind.ValueType  # 1
+    """What is popular in the categories they declared."""
+    FALLBACK_KIND_POPULAR: _FallbackKind.ValueType  # 2
+    """What is popular: no categories were declared, or nothing allowed is in them."""
+
+class FallbackKind(_FallbackKind, metaclass=_FallbackKindEnumTypeWrapper):
+    """What stands in for the interest of a user of whom nothing is known."""
+
+FALLBACK_KIND_UNSPECIFIED: FallbackKind.ValueType  # 0
+"""Nothing: the answer is the user's own."""
+FALLBACK_KIND_DECLARED_CATEGORIES: FallbackKind.ValueType  # 1
+"""What is popular in the categories they declared."""
+FALLBACK_KIND_POPULAR: FallbackKind.ValueType  # 2
+"""What is popular: no categories were declared, or nothing allowed is in them."""
+global___FallbackKind = FallbackKind
+
 @typing.final
 class RecommendItemsRequest(google.protobuf.message.Message):
     """Request of RecommendItems."""
@@ -60,12 +85,29 @@ class RecommendItemsRequest(google.protobuf.message.Message):
     CATEGORIES_FIELD_NUMBER: builtins.int
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: builtins.int
     AS_OF_FIELD_NUMBER: builtins.int
+    ALLOWED_ITEM_IDS_FIELD_NUMBER: builtins.int
+    DIVERSITY_FIELD_NUMBER: builtins.int
+    EXPLORATION_SHARE_FIELD_NUMBER: builtins.int
+    EXPLORATION_SEED_FIELD_NUMBER: builtins.int
+    DECLARED_CATEGORIES_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """For whom, 1 to 256 bytes."""
     page_size: builtins.int
     """The most items to return, in [0, 200]. 0 means 20."""
     consumed_policy: global___ConsumedPolicy.ValueType
     """What to do with items the user already had. Unset means keep."""
+    diversity: builtins.float
+    """How much items should differ from each other, in [0, 1]. 0 is the order of scores; 1 looks at
+    likeness alone after the first item (maximal marginal relevance).
+    """
+    exploration_share: builtins.float
+    """Share of the places for items that are new to the user and near their interest whatever their
+    popularity, in [0, 1], rounded to whole places; they are marked. 0 means none.
+    """
+    exploration_seed: builtins.int
+    """What exploration draws by, at least 0: the same user and seed, the same items. 0 means the ISO week
+    of the answer's instant, so that a user sees the same all week.
+    """
     @property
     def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Return only items with one of these categories. Empty means all. At most 64 of 1 to 128 bytes."""
@@ -78,6 +120,18 @@ class RecommendItemsRequest(google.protobuf.message.Message):
     def as_of(self) -> driftline.v1.vector_pb2.AsOf:
         """Instants to answer for. Unset means now. Only now is served so far; a past one is UNIMPLEMENTED."""
 
+    @property
+    def allowed_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Return nothing but these items. Empty means all. At most 1,000 ids of 1 to 256 bytes. An id that is
+        in `excluded_item_ids` too is INVALID_ARGUMENT.
+        """
+
+    @property
+    def declared_categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What a user of whom nothing is known says they like: they get what is popular in these categories.
+        At most 64 of 1 to 128 bytes. Without effect on others.
+        """
+
     def __init__(
         self,
         *,
@@ -87,9 +141,14 @@ class RecommendItemsRequest(google.protobuf.message.Message):
         categories: collections.abc.Iterable[builtins.str] | None = ...,
         excluded_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
         as_of: driftline.v1.vector_pb2.AsOf | None = ...,
+        allowed_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        diversity: builtins.float = ...,
+        exploration_share: builtins.float = ...,
+        exploration_seed: builtins.int = ...,
+        declared_categories: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "categories", b"categories", "consumed_policy", b"consumed_policy", "excluded_item_ids", b"excluded_item_ids", "page_size", b"page_size", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allowed_item_ids", b"allowed_item_ids", "as_of", b"as_of", "categories", b"categories", "consumed_policy", b"consumed_policy", "declared_categories", b"declared_categories", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "exploration_seed", b"exploration_seed", "exploration_share", b"exploration_share", "page_size", b"page_size", "user_id", b"user_id"]) -> None: ...
 
 global___RecommendItemsRequest = RecommendItemsRequest
 
@@ -101,6 +160,10 @@ class RecommendItemsResponse(google.protobuf.message.Message):
 
     ITEMS_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
+    FALLBACK_FIELD_NUMBER: builtins.int
+    UNMATCHED_FIELD_NUMBER: builtins.int
+    fallback: global___FallbackKind.ValueType
+    """What stood in for the user's own interest."""
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ScoredItem]:
         """Items, best first; equal scores in catalogue order."""
@@ -109,14 +172,20 @@ class RecommendItemsResponse(google.protobuf.message.Message):
     def basis(self) -> driftline.v1.vector_pb2.AnswerBasis:
         """What they rest on."""
 
+    @property
+    def unmatched(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Categories and item ids of the request that the catalogue does not have."""
+
     def __init__(
         self,
         *,
         items: collections.abc.Iterable[global___ScoredItem] | None = ...,
         basis: driftline.v1.vector_pb2.AnswerBasis | None = ...,
+        fallback: global___FallbackKind.ValueType = ...,
+        unmatched: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["basis", b"basis"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "items", b"items"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "fallback", b"fallback", "items", b"items", "unmatched", b"unmatched"]) -> None: ...
 
 global___RecommendItemsResponse = RecommendItemsResponse
 
@@ -131,12 +200,16 @@ class ScoredItem(google.protobuf.message.Message):
     CATEGORIES_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     PARTS_FIELD_NUMBER: builtins.int
+    IS_EXPLORATION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """The item."""
     title: builtins.str
     """Its title."""
     score: builtins.float
     """Log-odds-like score; comparable within one answer only. For FindSimilarItems the cosine, in [-1, 1]."""
+    is_exploration: builtins.bool
+    """Drawn by exploration instead of ranked."""
     @property
     def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Its categories, broadest first."""
@@ -144,6 +217,12 @@ class ScoredItem(google.protobuf.message.Message):
     @property
     def parts(self) -> global___ScoreParts:
         """The parts that make the score. Unset for FindSimilarItems."""
+
+    @property
+    def reason(self) -> global___Reason:
+        """What of the user's history the score rests on. Unset where it rests on popularity alone, and for
+        FindSimilarItems.
+        """
 
     def __init__(
         self,
@@ -153,11 +232,70 @@ class ScoredItem(google.protobuf.message.Message):
         categories: collections.abc.Iterable[builtins.str] | None = ...,
         score: builtins.float = ...,
         parts: global___ScoreParts | None = ...,
+        is_exploration: builtins.bool = ...,
+        reason: global___Reason | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["parts", b"parts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["categories", b"categories", "item_id", b"item_id", "parts", b"parts", "score", b"score", "title", b"title"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["parts", b"parts", "reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["categories", b"categories", "is_exploration", b"is_exploration", "item_id", b"item_id", "parts", b"parts", "reason", b"reason", "score", b"score", "title", b"title"]) -> None: ...
 
 global___ScoredItem = ScoredItem
+
+@typing.final
+class Reason(google.protobuf.message.Message):
+    """Why an item is recommended: items the user had, without which it would score lower."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CITED_ITEMS_FIELD_NUMBER: builtins.int
+    @property
+    def cited_items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CitedItem]:
+        """Strongest first, at most 3. The recommended item itself where the user had it and that counts."""
+
+    def __init__(
+        self,
+        *,
+        cited_items: collections.abc.Iterable[global___CitedItem] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cited_items", b"cited_items"]) -> None: ...
+
+global___Reason = Reason
+
+@typing.final
+class CitedItem(google.protobuf.message.Message):
+    """An item of the user's history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    EFFECT_FIELD_NUMBER: builtins.int
+    WEEK_COUNT_FIELD_NUMBER: builtins.int
+    LAST_TIME_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """The item."""
+    title: builtins.str
+    """Its title."""
+    effect: builtins.float
+    """How much lower the score would be had the user never had it, > 0, in units of the score."""
+    week_count: builtins.float
+    """Weeks in which the user had it, each counted as 2 ** (-age / the model's longest half-life)."""
+    @property
+    def last_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the user last had it."""
+
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        title: builtins.str = ...,
+        effect: builtins.float = ...,
+        week_count: builtins.float = ...,
+        last_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["last_time", b"last_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["effect", b"effect", "item_id", b"item_id", "last_time", b"last_time", "title", b"title", "week_count", b"week_count"]) -> None: ...
+
+global___CitedItem = CitedItem
 
 @typing.final
 class ScoreParts(google.protobuf.message.Message):
@@ -168,22 +306,231 @@ class ScoreParts(google.protobuf.message.Message):
     INTEREST_FIELD_NUMBER: builtins.int
     POPULARITY_FIELD_NUMBER: builtins.int
     REPEAT_FIELD_NUMBER: builtins.int
+    NOVELTY_FIELD_NUMBER: builtins.int
     interest: builtins.float
     """From the interest vector: how near the item is."""
     popularity: builtins.float
     """From the item's recent popularity."""
     repeat: builtins.float
     """From the user's own repetition of this item; 0 where never consumed."""
+    novelty: builtins.float
+    """How far the item is from everything the user had, in [0, 1]: 1 - the cosine to the nearest. 0 for
+    what they had; 1 where they had nothing. No part of the sum.
+    """
     def __init__(
         self,
         *,
         interest: builtins.float = ...,
         popularity: builtins.float = ...,
         repeat: builtins.float = ...,
+        novelty: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["interest", b"interest", "popularity", b"popularity", "repeat", b"repeat"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["interest", b"interest", "novelty", b"novelty", "popularity", b"popularity", "repeat", b"repeat"]) -> None: ...
 
 global___ScoreParts = ScoreParts
+
+@typing.final
+class RecommendationOptions(google.protobuf.message.Message):
+    """How to recommend, for many users alike; see the fields of RecommendItemsRequest."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    CONSUMED_POLICY_FIELD_NUMBER: builtins.int
+    CATEGORIES_FIELD_NUMBER: builtins.int
+    EXCLUDED_ITEM_IDS_FIELD_NUMBER: builtins.int
+    ALLOWED_ITEM_IDS_FIELD_NUMBER: builtins.int
+    DIVERSITY_FIELD_NUMBER: builtins.int
+    EXPLORATION_SHARE_FIELD_NUMBER: builtins.int
+    EXPLORATION_SEED_FIELD_NUMBER: builtins.int
+    DECLARED_CATEGORIES_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """The most items for a user, in [0, 200]. 0 means 20."""
+    consumed_policy: global___ConsumedPolicy.ValueType
+    """What to do with items the user already had. Unset means keep."""
+    diversity: builtins.float
+    """How much items should differ from each other, in [0, 1]. 0 is the order of scores; 1 looks at
+    likeness alone after the first item (maximal marginal relevance).
+    """
+    exploration_share: builtins.float
+    """Share of the places for items that are new to the user and near their interest whatever their
+    popularity, in [0, 1], rounded to whole places; they are marked. 0 means none.
+    """
+    exploration_seed: builtins.int
+    """What exploration draws by, at least 0: the same user and seed, the same items. 0 means the ISO week
+    of the answer's instant, so that a user sees the same all week.
+    """
+    @property
+    def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Return only items with one of these categories. Empty means all. At most 64 of 1 to 128 bytes."""
+
+    @property
+    def excluded_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Items never to return. At most 1,000 ids of 1 to 256 bytes."""
+
+    @property
+    def allowed_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Return nothing but these items. Empty means all. At most 1,000 ids of 1 to 256 bytes. An id that is
+        in `excluded_item_ids` too is INVALID_ARGUMENT.
+        """
+
+    @property
+    def declared_categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What a user of whom nothing is known says they like: they get what is popular in these categories.
+        At most 64 of 1 to 128 bytes. Without effect on others.
+        """
+
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        consumed_policy: global___ConsumedPolicy.ValueType = ...,
+        categories: collections.abc.Iterable[builtins.str] | None = ...,
+        excluded_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        allowed_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        diversity: builtins.float = ...,
+        exploration_share: builtins.float = ...,
+        exploration_seed: builtins.int = ...,
+        declared_categories: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allowed_item_ids", b"allowed_item_ids", "categories", b"categories", "consumed_policy", b"consumed_policy", "declared_categories", b"declared_categories", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "exploration_seed", b"exploration_seed", "exploration_share", b"exploration_share", "page_size", b"page_size"]) -> None: ...
+
+global___RecommendationOptions = RecommendationOptions
+
+@typing.final
+class BatchRecommendItemsRequest(google.protobuf.message.Message):
+    """Request of BatchRecommendItems."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """For whom, 1 to 100 different ids of 1 to 256 bytes."""
+
+    @property
+    def options(self) -> global___RecommendationOptions:
+        """How. Unset means the defaults."""
+
+    def __init__(
+        self,
+        *,
+        user_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        options: global___RecommendationOptions | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["options", b"options", "user_ids", b"user_ids"]) -> None: ...
+
+global___BatchRecommendItemsRequest = BatchRecommendItemsRequest
+
+@typing.final
+class BatchRecommendItemsResponse(google.protobuf.message.Message):
+    """Response of BatchRecommendItems."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: builtins.int
+    UNMATCHED_FIELD_NUMBER: builtins.int
+    @property
+    def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UserRecommendations]:
+        """One per user, in the order asked."""
+
+    @property
+    def unmatched(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Categories and item ids of the request that the catalogue does not have."""
+
+    def __init__(
+        self,
+        *,
+        users: collections.abc.Iterable[global___UserRecommendations] | None = ...,
+        unmatched: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["unmatched", b"unmatched", "users", b"users"]) -> None: ...
+
+global___BatchRecommendItemsResponse = BatchRecommendItemsResponse
+
+@typing.final
+class UserRecommendations(google.protobuf.message.Message):
+    """One user's recommendations."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    BASIS_FIELD_NUMBER: builtins.int
+    FALLBACK_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    """For whom."""
+    fallback: global___FallbackKind.ValueType
+    """What stood in for the user's own interest."""
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ScoredItem]:
+        """Items, best first."""
+
+    @property
+    def basis(self) -> driftline.v1.vector_pb2.AnswerBasis:
+        """What they rest on."""
+
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        items: collections.abc.Iterable[global___ScoredItem] | None = ...,
+        basis: driftline.v1.vector_pb2.AnswerBasis | None = ...,
+        fallback: global___FallbackKind.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["basis", b"basis"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "fallback", b"fallback", "items", b"items", "user_id", b"user_id"]) -> None: ...
+
+global___UserRecommendations = UserRecommendations
+
+@typing.final
+class ExportRecommendationsRequest(google.protobuf.message.Message):
+    """Request of ExportRecommendations."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def user_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """For whom, 1 to 10,000 different ids of 1 to 256 bytes."""
+
+    @property
+    def options(self) -> global___RecommendationOptions:
+        """How. Unset means the defaults."""
+
+    def __init__(
+        self,
+        *,
+        user_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        options: global___RecommendationOptions | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["options", b"options", "user_ids", b"user_ids"]) -> None: ...
+
+global___ExportRecommendationsRequest = ExportRecommendationsRequest
+
+@typing.final
+class ExportRecommendationsResponse(google.protobuf.message.Message):
+    """One part of an export."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: builtins.int
+    @property
+    def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UserRecommendations]:
+        """The next users, in the order asked, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        users: collections.abc.Iterable[global___UserRecommendations] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["users", b"users"]) -> None: ...
+
+global___ExportRecommendationsResponse = ExportRecommendationsResponse
 
 @typing.final
 class FindSimilarItemsRequest(google.protobuf.message.Message):
@@ -193,17 +540,29 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
 
     ITEM_ID_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
+    OTHER_ITEM_IDS_FIELD_NUMBER: builtins.int
+    CATEGORIES_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Near which item, 1 to 256 bytes."""
     page_size: builtins.int
-    """The most items to return, in [0, 200]. 0 means 20. The item itself is left out."""
+    """The most items to return, in [0, 200]. 0 means 20. The items asked about are left out."""
+    @property
+    def other_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Further items: the answer is near the mean of all. At most 99 ids of 1 to 256 bytes."""
+
+    @property
+    def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Return only items with one of these categories. Empty means all. At most 64 of 1 to 128 bytes."""
+
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         page_size: builtins.int = ...,
+        other_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        categories: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "page_size", b"page_size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["categories", b"categories", "item_id", b"item_id", "other_item_ids", b"other_item_ids", "page_size", b"page_size"]) -> None: ...
 
 global___FindSimilarItemsRequest = FindSimilarItemsRequest
 

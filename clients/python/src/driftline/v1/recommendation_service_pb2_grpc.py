@@ -40,6 +40,16 @@ class RecommendationServiceStub(object):
                 request_serializer=driftline_dot_v1_dot_recommendation__service__pb2.RecommendItemsRequest.SerializeToString,
                 response_deserializer=driftline_dot_v1_dot_recommendation__service__pb2.RecommendItemsResponse.FromString,
                 _registered_method=True)
+        self.BatchRecommendItems = channel.unary_unary(
+                '/driftline.v1.RecommendationService/BatchRecommendItems',
+                request_serializer=driftline_dot_v1_dot_recommendation__service__pb2.BatchRecommendItemsRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_recommendation__service__pb2.BatchRecommendItemsResponse.FromString,
+                _registered_method=True)
+        self.ExportRecommendations = channel.unary_stream(
+                '/driftline.v1.RecommendationService/ExportRecommendations',
+                request_serializer=driftline_dot_v1_dot_recommendation__service__pb2.ExportRecommendationsRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_recommendation__service__pb2.ExportRecommendationsResponse.FromString,
+                _registered_method=True)
         self.FindSimilarItems = channel.unary_unary(
                 '/driftline.v1.RecommendationService/FindSimilarItems',
                 request_serializer=driftline_dot_v1_dot_recommendation__service__pb2.FindSimilarItemsRequest.SerializeToString,
@@ -61,8 +71,27 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchRecommendItems(self, request, context):
+        """Returns the best items for each of many users. Succeeds or fails whole; an unknown user is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportRecommendations(self, request, context):
+        """Streams the best items for very many users, in the order asked, for nightly exports.
+
+        One model and one generation of the catalogue answer the whole stream. A stream that broke may be
+        asked again for the users that are missing. Without a deadline of the client it may take an hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FindSimilarItems(self, request, context):
-        """Returns the items nearest to one item, nearest first. Fails with NOT_FOUND for an unknown item.
+        """Returns the items nearest to one item, or to the mean of several, nearest first.
+
+        Fails with NOT_FOUND for an unknown item. All vectors are of the one space that is served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +104,16 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.RecommendItems,
                     request_deserializer=driftline_dot_v1_dot_recommendation__service__pb2.RecommendItemsRequest.FromString,
                     response_serializer=driftline_dot_v1_dot_recommendation__service__pb2.RecommendItemsResponse.SerializeToString,
+            ),
+            'BatchRecommendItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecommendItems,
+                    request_deserializer=driftline_dot_v1_dot_recommendation__service__pb2.BatchRecommendItemsRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_recommendation__service__pb2.BatchRecommendItemsResponse.SerializeToString,
+            ),
+            'ExportRecommendations': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRecommendations,
+                    request_deserializer=driftline_dot_v1_dot_recommendation__service__pb2.ExportRecommendationsRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_recommendation__service__pb2.ExportRecommendationsResponse.SerializeToString,
             ),
             'FindSimilarItems': grpc.unary_unary_rpc_method_handler(
                     servicer.FindSimilarItems,
@@ -110,6 +149,60 @@ class RecommendationService(object):
             '/driftline.v1.RecommendationService/RecommendItems',
             driftline_dot_v1_dot_recommendation__service__pb2.RecommendItemsRequest.SerializeToString,
             driftline_dot_v1_dot_recommendation__service__pb2.RecommendItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommendItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/driftline.v1.RecommendationService/BatchRecommendItems',
+            driftline_dot_v1_dot_recommendation__service__pb2.BatchRecommendItemsRequest.SerializeToString,
+            driftline_dot_v1_dot_recommendation__service__pb2.BatchRecommendItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRecommendations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/driftline.v1.RecommendationService/ExportRecommendations',
+            driftline_dot_v1_dot_recommendation__service__pb2.ExportRecommendationsRequest.SerializeToString,
+            driftline_dot_v1_dot_recommendation__service__pb2.ExportRecommendationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,11 +31,30 @@ class RecommendationServiceStub:
     Fails with UNAVAILABLE (NOT_READY) where no index was published yet.
     """
 
+    BatchRecommendItems: grpc.UnaryUnaryMultiCallable[
+        driftline.v1.recommendation_service_pb2.BatchRecommendItemsRequest,
+        driftline.v1.recommendation_service_pb2.BatchRecommendItemsResponse,
+    ]
+    """Returns the best items for each of many users. Succeeds or fails whole; an unknown user is no error."""
+
+    ExportRecommendations: grpc.UnaryStreamMultiCallable[
+        driftline.v1.recommendation_service_pb2.ExportRecommendationsRequest,
+        driftline.v1.recommendation_service_pb2.ExportRecommendationsResponse,
+    ]
+    """Streams the best items for very many users, in the order asked, for nightly exports.
+
+    One model and one generation of the catalogue answer the whole stream. A stream that broke may be
+    asked again for the users that are missing. Without a deadline of the client it may take an hour.
+    """
+
     FindSimilarItems: grpc.UnaryUnaryMultiCallable[
         driftline.v1.recommendation_service_pb2.FindSimilarItemsRequest,
         driftline.v1.recommendation_service_pb2.FindSimilarItemsResponse,
     ]
-    """Returns the items nearest to one item, nearest first. Fails with NOT_FOUND for an unknown item."""
+    """Returns the items nearest to one item, or to the mean of several, nearest first.
+
+    Fails with NOT_FOUND for an unknown item. All vectors are of the one space that is served.
+    """
 
 class RecommendationServiceAsyncStub:
     """Ranks catalogue items. Read-only; every method is safe to retry."""
@@ -50,11 +69,30 @@ class RecommendationServiceAsyncStub:
     Fails with UNAVAILABLE (NOT_READY) where no index was published yet.
     """
 
+    BatchRecommendItems: grpc.aio.UnaryUnaryMultiCallable[
+        driftline.v1.recommendation_service_pb2.BatchRecommendItemsRequest,
+        driftline.v1.recommendation_service_pb2.BatchRecommendItemsResponse,
+    ]
+    """Returns the best items for each of many users. Succeeds or fails whole; an unknown user is no error."""
+
+    ExportRecommendations: grpc.aio.UnaryStreamMultiCallable[
+        driftline.v1.recommendation_service_pb2.ExportRecommendationsRequest,
+        driftline.v1.recommendation_service_pb2.ExportRecommendationsResponse,
+    ]
+    """Streams the best items for very many users, in the order asked, for nightly exports.
+
+    One model and one generation of the catalogue answer the whole stream. A stream that broke may be
+    asked again for the users that are missing. Without a deadline of the client it may take an hour.
+    """
+
     FindSimilarItems: grpc.aio.UnaryUnaryMultiCallable[
         driftline.v1.recommendation_service_pb2.FindSimilarItemsRequest,
         driftline.v1.recommendation_service_pb2.FindSimilarItemsResponse,
     ]
-    """Returns the items nearest to one item, nearest first. Fails with NOT_FOUND for an unknown item."""
+    """Returns the items nearest to one item, or to the mean of several, nearest first.
+
+    Fails with NOT_FOUND for an unknown item. All vectors are of the one space that is served.
+    """
 
 class RecommendationServiceServicer(metaclass=abc.ABCMeta):
     """Ranks catalogue items. Read-only; every method is safe to retry."""
@@ -72,11 +110,34 @@ class RecommendationServiceServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
+    def BatchRecommendItems(
+        self,
+        request: driftline.v1.recommendation_service_pb2.BatchRecommendItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[driftline.v1.recommendation_service_pb2.BatchRecommendItemsResponse, collections.abc.Awaitable[driftline.v1.recommendation_service_pb2.BatchRecommendItemsResponse]]:
+        """Returns the best items for each of many users. Succeeds or fails whole; an unknown user is no error."""
+
+    @abc.abstractmethod
+    def ExportRecommendations(
+        self,
+        request: driftline.v1.recommendation_service_pb2.ExportRecommendationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[driftline.v1.recommendation_service_pb2.ExportRecommendationsResponse], collections.abc.AsyncIterator[driftline.v1.recommendation_service_pb2.ExportRecommendationsResponse]]:
+        """Streams the best items for very many users, in the order asked, for nightly exports.
+
+        One model and one generation of the catalogue answer the whole stream. A stream that broke may be
+        asked again for the users that are missing. Without a deadline of the client it may take an hour.
+        """
+
+    @abc.abstractmethod
     def FindSimilarItems(
         self,
         request: driftline.v1.recommendation_service_pb2.FindSimilarItemsRequest,
         context: _ServicerContext,
     ) -> typing.Union[driftline.v1.recommendation_service_pb2.FindSimilarItemsResponse, collections.abc.Awaitable[driftline.v1.recommendation_service_pb2.FindSimilarItemsResponse]]:
-        """Returns the items nearest to one item, nearest first. Fails with NOT_FOUND for an unknown item."""
+        """Returns the items nearest to one item, or to the mean of several, nearest first.
+
+        Fails with NOT_FOUND for an unknown item. All vectors are of the one space that is served.
+        """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

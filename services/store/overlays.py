@@ -1,0 +1,183 @@
+"""What users said of their portraits: in memory, in SQLite on one host, in Redis for many.
+
+Rows are keyed by tenant and user. A write is durable as far as the store is when it returns, and
+the next read of any process sees it.
+"""
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+import redis.asyncio as aioredis
+import redis.exceptions
+
+from services.core.corrections import Correction, Wish
+from services.core.errors import DependencyUnavailable
+from services.store.layout import Layout
+from services.store.ports import Overlays
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS corrections (user_id TEXT, topic_id TEXT, wish TEXT, made_time TEXT, "
+    "PRIMARY KEY (user_id, topic_id)) WITHOUT ROWID"
+)
+_BUSY_S = 5.0
+
+
+def open_overlays(layout: Layout, online_store: str, redis_url: str) -> Overlays:
+    """Return the overlays that stand beside an online store: "redis", or any other for SQLite."""
+    return RedisOverlays(redis_url) if online_store == "redis" else SqliteOverlays(layout)
+
+
+class MemoryOverlays:
+    """Keeps corrections while it lives: the tests' default."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], dict[str, Correction]] = {}
+
+    async def put(self, tenant: str, user_id: str, correction: Correction) -> None:
+        """Keep a correction in place of the one before of its topic."""
+        self._held.setdefault((tenant, user_id), {})[correction.topic_id] = correction
+
+    async def remove(self, tenant: str, user_id: str, topic_id: str) -> None:
+        """Forget what was said of a topic."""
+        self._held.get((tenant, user_id), {}).pop(topic_id, None)
+
+    async def read(self, tenant: str, user_id: str) -> tuple[Correction, ...]:
+        """Return a user's corrections by topic."""
+        return _by_topic(self._held.get((tenant, user_id), {}).values())
+
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+        """Forget users."""
+        for user_id in user_ids:
+            self._held.pop((tenant, user_id), None)
+
+
+class SqliteOverlays:
+    """A file a tenant, for the processes of one host."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._connections: dict[str, sqlite3.Connection] = {}
+        # One connection for all threads; SQLite's own lock is between processes.
+        self._lock = threading.Lock()
+
+    async def put(self, tenant: str, user_id: str, correction: Correction) -> None:
+        """Keep a correction in place of the one before of its topic."""
+        row = (user_id, correction.topic_id, str(correction.wish), correction.made_time.isoformat())
+        query = "INSERT OR REPLACE INTO corrections VALUES (?, ?, ?, ?)"
+        await asyncio.to_thread(self._run, tenant, query, [row])
+
+    async def remove(self, tenant: str, user_id: str, topic_id: str) -> None:
+        """Forget what was said of a topic."""
+        query = "DELETE FROM corrections WHERE user_id = ? AND topic_id = ?"
+        await asyncio.to_thread(self._run, tenant, query, [(user_id, topic_id)])
+
+    async def read(self, tenant: str, user_id: str) -> tuple[Correction, ...]:
+        """Return a user's corrections by topic. On the caller's thread: it takes microseconds."""
+        if not self._layout.overlays_file(tenant).exists():
+            return ()
+        query = "SELECT topic_id, wish, made_time FROM corrections WHERE user_id = ?"
+        try:
+            with self._lock:
+                rows = self._connection(tenant).execute(query, (user_id,)).fetchall()
+        except sqlite3.Error as error:
+            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+        return _by_topic(_correction(*row) for row in rows)
+
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+        """Forget users, their bytes included."""
+        if self._layout.overlays_file(tenant).exists():
+            query = "DELETE FROM corrections WHERE user_id = ?"
+            self._run(tenant, query, [(user_id,) for user_id in user_ids])
+            self._run(tenant, "PRAGMA wal_checkpoint(TRUNCATE)", [()])
+
+    def close(self) -> None:
+        """Close every connection."""
+        while self._connections:
+            self._connections.popitem()[1].close()
+
+    def _run(self, tenant: str, query: str, rows: Sequence[tuple[str, ...]]) -> None:
+        try:
+            with self._lock:
+                for row in rows:
+                    self._connection(tenant).execute(query, row).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+
+    def _connection(self, tenant: str) -> sqlite3.Connection:
+        if tenant not in self._connections:
+            file = self._layout.overlays_file(tenant)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+                connection.execute(f"PRAGMA {setting}")
+            connection.execute(_TABLE)
+            self._connections[tenant] = connection
+        return self._connections[tenant]
+
+
+class RedisOverlays:
+    """A hash a user, for any number of hosts. As durable as the server is set to be."""
+
+    def __init__(self, redis_url: str, *, timeout_s: float = 2.0) -> None:
+        self._url = redis_url
+        self._timeouts: Any = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        self._client: Any = aioredis.Redis.from_url(redis_url, **self._timeouts)
+
+    async def put(self, tenant: str, user_id: str, correction: Correction) -> None:
+        """Keep a correction in place of the one before of its topic."""
+        said = json.dumps([str(correction.wish), correction.made_time.isoformat()])
+        await self._ask("hset", _key(tenant, user_id), correction.topic_id, said)
+
+    async def remove(self, tenant: str, user_id: str, topic_id: str) -> None:
+        """Forget what was said of a topic."""
+        await self._ask("hdel", _key(tenant, user_id), topic_id)
+
+    async def read(self, tenant: str, user_id: str) -> tuple[Correction, ...]:
+        """Return a user's corrections by topic."""
+        held = await self._ask("hgetall", _key(tenant, user_id))
+        return _by_topic(
+            _correction(topic_id.decode(), *json.loads(said)) for topic_id, said in held.items()
+        )
+
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+        """Forget users."""
+        if not user_ids:
+            return
+        client: Any = redis.Redis.from_url(self._url, **self._timeouts)
+        try:
+            client.delete(*(_key(tenant, user_id) for user_id in user_ids))
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+        finally:
+            client.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def _ask(self, command: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(self._client, command)(*arguments)
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+
+
+def _key(tenant: str, user_id: str) -> bytes:
+    return f"driftline:{tenant}:corrections:{user_id}".encode()
+
+
+def _correction(topic_id: str, wish: str, made_time: str) -> Correction:
+    at = datetime.fromisoformat(made_time).astimezone(UTC)
+    return Correction(topic_id=topic_id, wish=Wish(wish), made_time=at)
+
+
+def _by_topic(corrections: Any) -> tuple[Correction, ...]:
+    return tuple(sorted(corrections, key=lambda one: one.topic_id))

@@ -1,0 +1,116 @@
+"""Fits detection of bursts: the level, how noise falls with events, and the alarm's threshold.
+
+No burst is needed to learn from: the threshold is the lowest at which users as they are raise no
+more alarms a year than asked.
+
+Shape suffixes: D = width, G = topics, P = periods seen.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.core.burst_state import BurstModel
+from services.core.bursts import advance, detect, measure, new_state
+from services.core.calibration import Calibrated
+from services.core.forecasts import Forecaster
+from services.core.records import F32
+from services.core.schema import Granularity
+from services.core.trajectories import TrajectoryBatch
+from services.training.backtest import backtest, calibrate
+from services.training.local_level import choose_local_level, fit_local_level
+
+PERIODS_A_YEAR = {Granularity.DAY: 365, Granularity.WEEK: 52, Granularity.MONTH: 12}
+OFFSETS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+# Halvings of the interval that the threshold is searched in, and that interval, nats.
+STEPS, LOWEST, HIGHEST = 11, 1.0, 2000.0
+# First period whose alarms count.
+BURN_IN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstFitConfig:
+    """What the fit aims at."""
+
+    granularity: Granularity
+    # Alarms per user-year of periods, gaps included.
+    alarms_a_year: float = 0.15
+    shift: float = 0.3
+    seasons: tuple[int, ...] = (52,)
+
+
+def fit_bursts(batch: TrajectoryBatch, topics_GD: F32, config: BurstFitConfig) -> BurstModel:
+    """Fit on users as they are.
+
+    Args:
+        batch: trajectories of the users that choose.
+        topics_GD: what interest can burst for, categories or clusters of items.
+        config: what the fit aims at.
+    """
+    centre_D = batch.vec_UTD[batch.mask_UT].mean(axis=0)
+    model = BurstModel(
+        level=fit_local_level(batch, centre_D, 1.0), topics_GD=topics_GD, count_offset=0.0,
+        threshold=np.inf, shift=config.shift, seasons=config.seasons,
+    )  # fmt: skip
+    model = replace(model, count_offset=_offset(model, batch))
+    return replace(model, threshold=_threshold(model, batch, config))
+
+
+def fit_burst_forecaster(batch: TrajectoryBatch, validation: int = 8) -> Forecaster:
+    """Return a calibrated local level: what a space without a trained forecaster is forecast by."""
+    periods = batch.mask_UT.shape[1]
+    cut = periods - min(validation, periods // 3)
+    fit = batch.until(cut)
+    centre_D = fit.vec_UTD[fit.mask_UT].mean(axis=0)
+    level, _ = choose_local_level(fit, batch, centre_D)
+    return Calibrated(inner=level, calibration=calibrate(backtest(level, batch, cut, 2)))
+
+
+def fit_burst_detection(
+    batch: TrajectoryBatch, topics_GD: F32, *, granularity: Granularity, season: int,
+    alarms_a_year: float, has_forecaster: bool,
+) -> tuple[BurstModel, Forecaster | None]:  # fmt: skip
+    """Return what the benchmark asks for; the command line joins the two packages."""
+    config = BurstFitConfig(granularity=granularity, alarms_a_year=alarms_a_year, seasons=(season,))
+    forecaster = fit_burst_forecaster(batch) if has_forecaster else None
+    return fit_bursts(batch, topics_GD, config), forecaster
+
+
+def _offset(model: BurstModel, batch: TrajectoryBatch) -> float:
+    """Return the offset under which innovations are as large as foretold, whatever the count."""
+    # The level does not depend on the topics while nothing alarms: one is enough.
+    bare = replace(model, topics_GD=model.topics_GD[:1])
+    return min(OFFSETS, key=lambda offset: _unevenness(replace(bare, count_offset=offset), batch))
+
+
+def _unevenness(model: BurstModel, batch: TrajectoryBatch) -> float:
+    state = new_state(model, len(batch.mask_UT))
+    none_G, counts, lumps = np.zeros(len(model.topics_GD), bool), [], []
+    none_U = np.zeros(len(batch.mask_UT), bool)
+    for t in range(batch.mask_UT.shape[1]):
+        count_U = batch.count_UT[:, t] * batch.mask_UT[:, t]
+        found = measure(model, state, batch.vec_UTD[:, t], batch.mask_UT[:, t], count_U)
+        counts.append(count_U[found.seen])
+        lumps.append(found.lump_U)
+        state, _ = advance(model, state, found, count_U, risen_G=none_G, bulk_U=none_U)
+    count_P, lump_P = np.concatenate(counts), np.concatenate(lumps)
+    bin_P = np.log2(count_P).astype(np.int64)
+    size = np.bincount(bin_P)
+    mean = np.bincount(bin_P, weights=lump_P) / np.maximum(size, 1)
+    log = np.log(np.maximum(mean, 1e-9))
+    centre = np.average(log, weights=size)
+    return float(np.average((log - centre) ** 2, weights=np.sqrt(size)))
+
+
+def _threshold(model: BurstModel, batch: TrajectoryBatch, config: BurstFitConfig) -> float:
+    """Return the lowest threshold that keeps the rate of alarms, by halving an interval."""
+    users, periods = batch.mask_UT.shape
+    first = min(BURN_IN, periods // 2)
+    years = users * (periods - first) / PERIODS_A_YEAR[config.granularity]
+    low, high = LOWEST, HIGHEST
+    for _ in range(STEPS):
+        middle = float(np.sqrt(low * high))
+        found = detect(replace(model, threshold=middle), batch)
+        is_quiet = found.onset[:, first:].sum() <= config.alarms_a_year * years
+        low, high = (low, middle) if is_quiet else (middle, high)
+    return high
