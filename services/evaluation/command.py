@@ -180,7 +180,7 @@ def run_evaluate(
         "dataset": _dataset(data, granularity, data_note, events_read=frame.height),
         "protocol": _protocol(split, horizons, methods, every=every, users=user_limit, seed=seed),
         **_model(model),
-        **_uses(data, split, model, items_ND, seed=seed),
+        **_uses(data, split, model, items_ND, on_progress, seed=seed),
         **classification_report(backbone.spec.name),
         **_rankings(samples, split, (OURS, *methods.variants), rng),
         **vector_report(
@@ -306,10 +306,12 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _uses(data: Dataset, split: Split, model: Model, items_ND: F32, *, seed: int) -> dict[str, Any]:
+def _uses(
+    data: Dataset, split: Split, model: Model, items_ND: F32, on_progress: Progress, *, seed: int
+) -> dict[str, Any]:  # fmt: skip
     """Return what the vectors are worth to who asks why, and to who has several interests."""
     return {
-        "reasons": reasons_report(data, split, model, items_ND, seed=seed),
+        "reasons": reasons_report(data, split, model, items_ND, seed=seed, on_progress=on_progress),
         "several_interests": medoids_report(data, split, items_ND, model.pooling, seed=seed),
     }
 
