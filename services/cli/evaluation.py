@@ -57,10 +57,8 @@ def evaluate(
     from services.store.backbone import load_backbone
     from services.training.evaluated import EvaluatedTrainer, FrozenTrainer, variants
 
-    if (events is None) != complete_journey:
-        raise typer.BadParameter("name a file of events, or --complete-journey")
+    source = _source(events, is_demo=complete_journey)
     process = peer_venv() if peers else None
-    source = _events(events)
     with StageBars(console) as bars:
         report = run_evaluate(
             source,
@@ -120,9 +118,7 @@ def evaluate_bursts(
     from services.store.backbone import load_backbone
     from services.training.bursts import fit_burst_detection
 
-    if (events is None) != complete_journey:
-        raise typer.BadParameter("name a file of events, or --complete-journey")
-    source = _events(events)
+    source = _source(events, is_demo=complete_journey)
     with StageBars(console) as bars:
         run_burst_benchmark(
             source,
@@ -158,9 +154,7 @@ def evaluate_portraits(
     from services.evaluation.portraits import run_portraits
     from services.store.backbone import load_backbone
 
-    if (events is None) != complete_journey:
-        raise typer.BadParameter("name a file of events, or --complete-journey")
-    source = _events(events)
+    source = _source(events, is_demo=complete_journey)
     with StageBars(console) as bars:
         report = run_portraits(
             source,
@@ -184,7 +178,12 @@ def evaluate_portraits(
     console.print(f"report: {out / 'portraits.json'}")
 
 
-def _events(events: Path | None) -> Any:
+def _source(events: Path | None, *, is_demo: bool) -> Any:
+    """Return the file that was named, or the demo's events; one of the two must be asked for."""
+    if (events is None) != is_demo:
+        raise typer.BadParameter("name a file of events, or --complete-journey")
+    if events is not None:
+        return events
     from services.pipeline.complete_journey import complete_journey_events
 
-    return complete_journey_events() if events is None else events
+    return complete_journey_events()

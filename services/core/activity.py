@@ -8,9 +8,8 @@ Shape suffixes: E = events, U = users, C = cells (an item in a week, of one user
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-I64 = NDArray[np.int64]
+from services.core.pooling import I64
 
 # Weeks that count, up to the user's newest event.
 WEEKS = 52

@@ -52,10 +52,8 @@ def moved_level(
 
     A burst leaves the level still; where one became a new level, it is learned from here.
     """
-    rho_K = model.level.rho_K.astype(np.float64)
     stationary_K = model.level.variance_K.astype(np.float64)
-    mean_UK = state.mean_UK * rho_K
-    variance_UK = stationary_K + rho_K**2 * (state.variance_UK - stationary_K)
+    mean_UK, variance_UK = model.level.aged(state.mean_UK, state.variance_UK)
     seen = found.seen
     before_UK = variance_UK[seen]
     noise_UK = 1.0 / found.weight_UK - before_UK

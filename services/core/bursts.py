@@ -84,9 +84,7 @@ def measure(
 ) -> Measured:
     """Compare a period's vectors with what the level foretold."""
     level, seen = model.level, np.flatnonzero(mask_U)
-    rho_K, stationary_K = level.rho_K.astype(np.float64), level.variance_K.astype(np.float64)
-    mean_UK = state.mean_UK[seen] * rho_K
-    variance_UK = stationary_K + rho_K**2 * (state.variance_UK[seen] - stationary_K)
+    mean_UK, variance_UK = level.aged(state.mean_UK[seen], state.variance_UK[seen])
     z_UK = (vec_UD[seen] - level.centre_D).astype(np.float64) @ level.inverse_KD.T
     events_U = np.maximum(count_U[seen], 1) + model.count_offset
     weight_UK = 1.0 / (variance_UK + level.noise_K / events_U[:, None])

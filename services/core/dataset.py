@@ -21,10 +21,12 @@ from services.core.pooling import (
     PoolingConfig,
     RankStates,
     event_weights,
+    pool_periods,
     pool_rank_states,
 )
 from services.core.records import F32
 from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Granularity, Kind
+from services.core.trajectories import TrajectoryBatch, grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,19 @@ def rank_states(data: Dataset, items_ND: F32, pooling: PoolingConfig) -> RankSta
     return pool_rank_states(
         data.user_ix_E, data.time_E, data.item_ix_E, data.item_ix_E, data.weight_E, items_ND,
         data.user_count, pooling,
+    )  # fmt: skip
+
+
+def vector_grid(
+    data: Dataset, items_ND: F32, pooling: PoolingConfig, *, first: int, last: int
+) -> TrajectoryBatch:
+    """Return every user's vectors of the periods `first` to `last`; `items_ND` in the dataset's order."""
+    pooled = pool_periods(
+        data.user_ix_E, data.period_E, data.item_ix_E, data.weight_E, items_ND, pooling
+    )
+    return grid(
+        pooled.user_ix_P, pooled.period_P, pooled.vec_PD, pooled.event_count_P,
+        users=data.user_count, first=first, last=last,
     )  # fmt: skip
 
 

@@ -14,6 +14,9 @@ from services.core.records import F32
 # The least share of a component's error variance that no common factor explains.
 LEAST_OWN = 0.05
 
+# Half widths of 80% and 95% intervals, standard deviations.
+Z80, Z95 = 1.2815515655, 1.9599639845
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastErrors:
@@ -56,8 +59,8 @@ def forecast_errors(truth_SD: F32, mean_SD: F32, scale_SD: F32, centre_D: F32) -
         cosine=float(cosine_S.mean()),
         nll=float((0.5 * z_SD**2 + np.log(scale_SD) + 0.5 * np.log(2 * np.pi)).mean()),
         crps=float(gaussian_crps(z_SD, scale_SD).mean()),
-        coverage_80=float((z_SD <= 1.2815515655).mean()),
-        coverage_95=float((z_SD <= 1.9599639845).mean()),
+        coverage_80=float((z_SD <= Z80).mean()),
+        coverage_95=float((z_SD <= Z95).mean()),
     )
 
 

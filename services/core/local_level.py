@@ -60,20 +60,19 @@ class LocalLevel:
         return z_UTK
 
     def states(self, batch: TrajectoryBatch) -> Iterator[LevelState]:
-        """Yield the belief at the close of every period, oldest first; arrays are reused.
+        """Yield the belief at the close of every period, oldest first.
 
         The first one yielded is the belief before any period.
         """
         users, periods = batch.mask_UT.shape
-        rho_K, stationary_K = self.rho_K.astype(np.float64), self.variance_K.astype(np.float64)
+        stationary_K = self.variance_K.astype(np.float64)
         z_UTK = self.coordinates(batch)
-        mean_UK = np.zeros((users, len(rho_K)))
+        mean_UK = np.zeros((users, len(stationary_K)))
         variance_UK = np.tile(stationary_K, (users, 1))
         count_U = typical_count(batch)
         yield LevelState(mean_UK=mean_UK, variance_UK=variance_UK, count_U=count_U)
         for t in range(periods):
-            mean_UK *= rho_K
-            variance_UK = stationary_K + rho_K**2 * (variance_UK - stationary_K)
+            mean_UK, variance_UK = self.aged(mean_UK, variance_UK)
             seen = np.flatnonzero(batch.mask_UT[:, t])
             noise_SK = self.noise_K / self._events(batch.count_UT[seen, t])
             gain_SK = variance_UK[seen] / (variance_UK[seen] + noise_SK)
@@ -85,6 +84,11 @@ class LocalLevel:
         """Return the belief at the close of the last period."""
         *_, last = self.states(batch)
         return last
+
+    def aged(self, mean_UK: F64, variance_UK: F64) -> tuple[F64, F64]:
+        """Return mean and variance of levels one period on, before anything of it was seen."""
+        rho_K, stationary_K = self.rho_K.astype(np.float64), self.variance_K.astype(np.float64)
+        return mean_UK * rho_K, stationary_K + rho_K**2 * (variance_UK - stationary_K)
 
     def belief(self, state: LevelState) -> tuple[F32, F32]:
         """Return mean and variance of each user's level as vector components [U, D]."""

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from services.core.pooling import F64, I64
 
 # Of a 95% interval, in standard deviations.
 Z_95 = 1.959963984540054
-
-
+# A variance below it is none.
 _LEAST = 1e-12
 
 

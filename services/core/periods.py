@@ -19,6 +19,8 @@ _PATTERNS = {
     Granularity.WEEK: (re.compile(r"\d{4}-W\d{2}", re.ASCII), "2026-W48"),
     Granularity.MONTH: (re.compile(r"\d{4}-\d{2}", re.ASCII), "2026-11"),
 }
+# Whole ones.
+PERIODS_A_YEAR = {Granularity.DAY: 365, Granularity.WEEK: 52, Granularity.MONTH: 12}
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -14,15 +14,12 @@ from enum import StrEnum
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.core import noise
 from services.core.activity import Activity
+from services.core.pooling import F64, I64
 from services.core.profiles import HALF_LIFE_DAYS
 from services.core.topics import NO_TOPIC, Topics
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 # A weight leans on the population's as if that had been seen in this many independent events of the
 # user. Chosen among 0 to 80 on Complete Journey, 13 weeks predicting the next 13 of the first half

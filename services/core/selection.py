@@ -90,6 +90,8 @@ def with_exploration(
     """
     is_explored_K = np.zeros(len(row_K), bool)
     places = explored_places(len(row_K), variety.exploration_share)
+    if not len(places):
+        return row_K, is_explored_K
     kept_K = row_K[: len(row_K) - len(places)]
     left_N = open_N.copy()
     left_N[kept_K] = False

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.pooling import I64
 from services.core.records import F32
-
-I64 = NDArray[np.int64]
 
 # An item without a topic.
 NO_TOPIC = -1

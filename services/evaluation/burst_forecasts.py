@@ -14,7 +14,7 @@ import numpy as np
 
 from services.core.burst_forecasts import with_bursts
 from services.core.burst_state import BurstModel, Bursts, BurstType
-from services.core.forecast_metrics import joint_nll
+from services.core.forecast_metrics import Z80, joint_nll
 from services.core.forecasts import ForecastBatch, Forecaster
 from services.core.metrics import bootstrap_mean
 from services.core.pooling import F64, I64
@@ -24,7 +24,6 @@ from services.evaluation.planted_bursts import PlantedBurst
 
 INSIDE, ONSET, SKIPPED = 1, 2, 3
 PARTS = {"outside": 0, "inside": INSIDE, "onset": ONSET}
-Z80 = 1.2815515655
 
 
 def forecast_figures(

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from services.core.burst_state import BurstModel, Bursts, BurstType
 from services.core.trajectories import TrajectoryBatch
 from services.evaluation import plots
 from services.evaluation.burst_scores import LEAST, Matched
+from services.evaluation.html import template
 from services.evaluation.planted_bursts import Planted, PlantedBurst
 
 TEMPLATE = "bursts.html"
@@ -21,15 +21,12 @@ AROUND = 10
 
 def write_page(path: Path, report: dict[str, Any]) -> None:
     """Write the page; it needs nothing else."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
     drawn = {
         "f1": plots.bars(_scored(report["bursts"]), "f1", "event F1"),
         "recall": plots.recall_lines(report["parts"]),
         "example": plots.burst_example(report["example"]) if report["example"] else "",
     }
-    page = environment.get_template(TEMPLATE).render(
+    page = template(TEMPLATE).render(
         report=report,
         methods=_scored(report["bursts"]),
         plots={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704 - made here

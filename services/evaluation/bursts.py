@@ -17,14 +17,15 @@ import numpy as np
 
 from services.core.burst_state import BurstModel, Bursts
 from services.core.bursts import detect
-from services.core.dataset import Dataset
+from services.core.dataset import Dataset, vector_grid
 from services.core.errors import InvalidArgument
 from services.core.forecasts import Forecaster
-from services.core.pooling import I64, PoolingConfig, pool_periods
+from services.core.periods import PERIODS_A_YEAR
+from services.core.pooling import I64, PoolingConfig
 from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import Granularity
-from services.core.trajectories import TrajectoryBatch, grid
+from services.core.trajectories import TrajectoryBatch
 from services.evaluation import burst_rivals as rivals
 from services.evaluation.burst_forecasts import forecast_figures
 from services.evaluation.burst_page import example, write_page
@@ -33,7 +34,6 @@ from services.evaluation.planted_bursts import Planted, plant
 
 # Columns at most, newest; columns in front without planted bursts, and whose alarms do not count.
 COLUMNS, BURN_IN = 104, 16
-PERIODS_A_YEAR = {Granularity.DAY: 365, Granularity.WEEK: 52, Granularity.MONTH: 12}
 SEASONS = {Granularity.DAY: 28, Granularity.WEEK: 13, Granularity.MONTH: 12}
 CHOOSING = 0.4
 # Active periods in the burn-in that a user needs.
@@ -286,13 +286,7 @@ def _ruptures_of(
 
 
 def _batch(data: Dataset, space: Space, first: int, last: int) -> TrajectoryBatch:
-    pooled = pool_periods(
-        data.user_ix_E, data.period_E, data.item_ix_E, data.weight_E, space.items_ND, space.pooling
-    )
-    return grid(
-        pooled.user_ix_P, pooled.period_P, pooled.vec_PD, pooled.event_count_P,
-        users=data.user_count, first=first, last=last,
-    )  # fmt: skip
+    return vector_grid(data, space.items_ND, space.pooling, first=first, last=last)
 
 
 def _asked(

@@ -12,10 +12,10 @@ Shape suffixes: U = users, T = periods, D = width, S = (user, close) samples.
 
 import numpy as np
 
-from services.core.dataset import Dataset
-from services.core.pooling import I64, PoolingConfig, pool_periods
+from services.core.dataset import Dataset, vector_grid
+from services.core.pooling import I64, PoolingConfig
 from services.core.records import F32
-from services.core.trajectories import TrajectoryBatch, grid, next_mean
+from services.core.trajectories import TrajectoryBatch, next_mean
 from services.evaluation.forecast import AGGREGATE
 from services.evaluation.protocol import Split
 
@@ -39,7 +39,8 @@ def forecast_ceiling(
     cells, cell_row_E = np.unique(cell_E + block.item_ix_E, return_inverse=True)
     is_first_E = _halves(cells // block.item_count, seed)[cell_row_E]
     one, two = (
-        _grid(block.where(mask_E), split, pooling, items_ND) for mask_E in (is_first_E, ~is_first_E)
+        vector_grid(block.where(mask_E), items_ND, pooling, first=split.origins[0], last=split.last)
+        for mask_E in (is_first_E, ~is_first_E)
     )
     both_UT = one.mask_UT & two.mask_UT
     centre_D = np.concatenate([one.vec_UTD[both_UT], two.vec_UTD[both_UT]]).mean(axis=0)
@@ -61,18 +62,6 @@ def _halves(owner_C: I64, seed: int) -> np.ndarray[tuple[int], np.dtype[np.bool_
     is_first = np.empty(len(owner_C), bool)
     is_first[order] = place % 2 == 0
     return is_first
-
-
-def _grid(
-    part: Dataset, split: Split, pooling: PoolingConfig, items_ND: F32
-) -> TrajectoryBatch:  # fmt: skip
-    pooled = pool_periods(
-        part.user_ix_E, part.period_E, part.item_ix_E, part.weight_E, items_ND, pooling
-    )
-    return grid(
-        pooled.user_ix_P, pooled.period_P, pooled.vec_PD, pooled.event_count_P,
-        users=part.user_count, first=split.origins[0], last=split.last,
-    )  # fmt: skip
 
 
 def _means(

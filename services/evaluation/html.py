@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from services.evaluation import plots
@@ -26,15 +26,20 @@ SLICE_NOTES = {
 }
 
 
-def write_html(path: Path, report: dict[str, Any]) -> None:
-    """Write the report."""
+def template(name: str) -> Template:
+    """Return a page of this folder, with the filters `figure` and `interval`."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["figure"] = _figure
     environment.filters["interval"] = _interval
+    return environment.get_template(name)
+
+
+def write_html(path: Path, report: dict[str, Any]) -> None:
+    """Write the report."""
     path.write_text(
-        environment.get_template(TEMPLATE).render(
+        template(TEMPLATE).render(
             report=report,
             slice_notes=SLICE_NOTES,
             losses=losses(report),

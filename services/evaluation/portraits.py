@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from services.core.activity import Activity, make_activities
 from services.core.errors import InvalidArgument
+from services.core.pooling import F64, I64
 from services.core.portrait import topic_shares
 from services.core.progress import Progress
 from services.core.records import F32
@@ -28,9 +28,6 @@ from services.core.schema import CATEGORIES, EVENT_TIME, ITEM_ID, TEXT, USER_ID
 from services.core.topics import NO_TOPIC, map_topics, refresh_topics
 from services.evaluation.frames import read_events
 from services.store.ports import TextEncoder
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 # Users with fewer events in either half are left out: their shares are mostly noise.
 LEAST_EVENTS = 10

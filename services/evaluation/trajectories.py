@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from services.core.dataset import Dataset
+from services.core.dataset import Dataset, vector_grid
 from services.core.model import Model
-from services.core.pooling import pool_periods
 from services.core.records import F32
-from services.core.trajectories import TrajectoryBatch, grid
+from services.core.trajectories import TrajectoryBatch
 from services.evaluation.protocol import Split
 
 # Periods of the past that a forecaster gets.
@@ -33,11 +32,5 @@ class Trajectories:
 def trajectories(data: Dataset, split: Split, model: Model, items_ND: F32) -> Trajectories:
     """Return the vectors of every user up to the last full period of a split."""
     first = max(split.first, split.origins[0] - HISTORY)
-    vectors = pool_periods(
-        data.user_ix_E, data.period_E, data.item_ix_E, data.weight_E, items_ND, model.pooling
-    )
-    batch = grid(
-        vectors.user_ix_P, vectors.period_P, vectors.vec_PD, vectors.event_count_P,
-        users=data.user_count, first=first, last=split.last,
-    )  # fmt: skip
+    batch = vector_grid(data, items_ND, model.pooling, first=first, last=split.last)
     return Trajectories(batch=batch, first=first)

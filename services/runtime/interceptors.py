@@ -17,7 +17,7 @@ import grpc
 import structlog
 
 from services.core.errors import Cancelled, CoreError, Overloaded
-from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, failure_of
+from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.logs import call_log, trace_of
 from services.runtime.metrics import Metrics
 from services.runtime.validation import Rules
@@ -114,15 +114,10 @@ class Calls:
             code = "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED"
             raise
         except Exception as error:
-            failure = failure_of(_seen_by(context, error), request_id)
+            failure = _failure(method, context, error, request_id)
             code = failure.code.name
-            if not isinstance(error, CoreError):
-                trace = trace_of(error)
-                log.error("call failed", method=method.name, request_id=request_id, **trace)
         finally:
-            seconds = time.perf_counter() - started
-            self._metrics.call_ended(method.name, code, seconds)
-            method.log(code, seconds, request_id)
+            self._ended(method, code, started, request_id)
         # Last, as the others: whoever has an answer finds its line in the log.
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
@@ -143,23 +138,27 @@ class Calls:
             code = "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED"
             raise
         except Exception as error:
-            failure = failure_of(_seen_by(context, error), request_id)
+            failure = _failure(method, context, error, request_id)
             code = failure.code.name
-            if not isinstance(error, CoreError):
-                trace = trace_of(error)
-                log.error("call failed", method=method.name, request_id=request_id, **trace)
         finally:
-            seconds = time.perf_counter() - started
-            self._metrics.call_ended(method.name, code, seconds)
-            method.log(code, seconds, request_id)
+            self._ended(method, code, started, request_id)
         await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+    def _ended(self, method: _Method, code: str, started: float, request_id: str) -> None:
+        seconds = time.perf_counter() - started
+        self._metrics.call_ended(method.name, code, seconds)
+        method.log(code, seconds, request_id)
+
+    def _admit(self) -> None:
+        """Count a call in; whoever calls this counts it out."""
+        if self._in_flight >= self._limits.max_concurrent_calls:
+            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once")
+        self._in_flight += 1
 
     async def _limited_stream(
         self, method: _Method, data: bytes, context: "Context"
     ) -> AsyncGenerator[Any, None]:
-        if self._in_flight >= self._limits.max_concurrent_calls:
-            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once")
-        self._in_flight += 1
+        self._admit()
         has_deadline = context.time_remaining() is not None
         seconds = None if has_deadline else self._limits.default_stream_deadline_s
         allowed = asyncio.timeout(seconds)
@@ -176,9 +175,7 @@ class Calls:
             self._in_flight -= 1
 
     async def _limited(self, method: _Method, data: bytes, context: "Context") -> Any:
-        if self._in_flight >= self._limits.max_concurrent_calls:
-            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once")
-        self._in_flight += 1
+        self._admit()
         try:
             self._rules.check_bytes(method.request_type, data)
             # gRPC itself cancels a call at its client's deadline.
@@ -198,6 +195,14 @@ class Calls:
             if not allowed.expired():
                 raise
             raise DeadlinePassed(method.name, seconds) from None
+
+
+def _failure(method: _Method, context: "Context", error: Exception, request_id: str) -> Failure:
+    """Return what the caller is told; what nobody foresaw is logged with its trace."""
+    if not isinstance(error, CoreError):
+        trace = trace_of(error)
+        log.error("call failed", method=method.name, request_id=request_id, **trace)
+    return failure_of(_seen_by(context, error), request_id)
 
 
 class WrappingServer:

@@ -9,13 +9,12 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from services.core.calibration import GAPS, Calibration, gap_bucket
+from services.core.forecast_metrics import Z80, Z95
 from services.core.forecasts import Forecaster, typical_count
 from services.core.pooling import F64, I64
 from services.core.records import F32
 from services.core.trajectories import TrajectoryBatch
 
-# |z| that a normal distribution keeps within, at 80% and 95%.
-Z80, Z95 = 1.2815515655, 1.9599639845
 # Samples that a factor of a gap bucket needs; with fewer, the whole horizon's stands in.
 ENOUGH = 60
 

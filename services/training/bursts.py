@@ -14,13 +14,13 @@ from services.core.burst_state import BurstModel
 from services.core.bursts import advance, detect, measure, new_state
 from services.core.calibration import Calibrated
 from services.core.forecasts import Forecaster
+from services.core.periods import PERIODS_A_YEAR
 from services.core.records import F32
 from services.core.schema import Granularity
 from services.core.trajectories import TrajectoryBatch
 from services.training.backtest import backtest, calibrate
 from services.training.local_level import choose_local_level, fit_local_level
 
-PERIODS_A_YEAR = {Granularity.DAY: 365, Granularity.WEEK: 52, Granularity.MONTH: 12}
 OFFSETS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 # Halvings of the interval that the threshold is searched in, and that interval, nats.
 STEPS, LOWEST, HIGHEST = 11, 1.0, 2000.0

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from services.core.dataset import Dataset
+from services.core.dataset import Dataset, vector_grid
 from services.core.model import ForecasterSpec
 from services.core.periods import closed_before
-from services.core.pooling import PoolingConfig, pool_periods
+from services.core.pooling import PoolingConfig
 from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import Granularity
-from services.core.trajectories import TrajectoryBatch, grid
+from services.core.trajectories import TrajectoryBatch
 from services.training.checkpoints import Checkpoints, State, json_of
 from services.training.forecaster import ForecasterConfig, fit_forecaster
 
@@ -83,15 +83,9 @@ def _trajectories(
 ) -> TrajectoryBatch:
     if granularity is not data.granularity:
         data = data.at(granularity)
-    vectors = pool_periods(
-        data.user_ix_E, data.period_E, data.item_ix_E, data.weight_E, items_ND, pooling
-    )
     last = closed_before(granularity, until).ordinal
     first = max(int(data.period_E.min()), last - PERIODS[granularity] + 1)
-    return grid(
-        vectors.user_ix_P, vectors.period_P, vectors.vec_PD, vectors.event_count_P,
-        users=data.user_count, first=first, last=last,
-    )  # fmt: skip
+    return vector_grid(data, items_ND, pooling, first=first, last=last)
 
 
 def _without_curves(
