@@ -130,6 +130,7 @@ class Wishes:
     exploration_share: float = 0.0
     # 0 means the ISO week of the instant.
     exploration_seed: int = 0
+    has_reasons: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
