@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from services.core.burst_forecasts import with_bursts
+from services.core.burst_state import BurstModel
 from services.core.errors import Cancelled
 from services.core.forecasters import Auto
 from services.core.model import Model
@@ -32,6 +34,8 @@ from services.core.schema import (
     forecast_view,
 )
 from services.core.trajectories import TrajectoryBatch, grid
+from services.forecaster.burst_rows import Stamp
+from services.forecaster.bursts import BucketBursts
 from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
 from services.store.ports import EventTables, FeatureWriter
 
@@ -71,6 +75,8 @@ class ForecastsRefresh:
     tables: EventTables
     model: Model
     forecasters: dict[Granularity, Auto]
+    # Where bursts are known of; a granularity without one is forecast as if there were none.
+    burst_models: dict[Granularity, BurstModel]
     config: ForecastsConfig
     tenant: str
     # Event-time now.
@@ -111,11 +117,14 @@ class ForecastsRefresh:
         view = forecast_view(granularity, self.model.space_id)
         held = self.features.read_offline(self.tenant, view, bucket)
         users = rows[USER_ID].unique().sort()
+        bursts = self._bursts(bucket, made_at, rows, is_full=is_full)
         for start in range(0, len(users), self.config.users_a_chunk):
             if cancelled():
                 raise Cancelled("refresh of forecasts")
             chunk = users.slice(start, self.config.users_a_chunk)
-            self._chunk(bucket, made_at, chunk, rows, held)
+            self._chunk(bucket, made_at, chunk, rows, held, bursts)
+        if bursts is not None:
+            bursts.finish()
         self.tables.write_state(self.tenant, name, position)
         return True
 
@@ -134,15 +143,20 @@ class ForecastsRefresh:
         users: pl.Series,
         rows: pl.DataFrame,
         held: pl.DataFrame,
+        bursts: BucketBursts | None,
     ) -> None:
         granularity = made_at.granularity
         batch = trajectory_batch(rows, users, made_at)
         forecaster = self.forecasters[granularity]
+        forecasts = forecaster.forecast(batch, HORIZONS)
+        if bursts is not None:
+            known = bursts.take(users.to_list(), batch)
+            forecasts = with_bursts(forecasts, forecaster, bursts.model, batch, known, HORIZONS)
         computed_time = datetime.now(UTC)
         made = Made(
             users=users.to_list(),
             batch=batch,
-            forecasts=forecaster.forecast(batch, HORIZONS),
+            forecasts=forecasts,
             horizons=HORIZONS,
             made_at=made_at,
             model=self.model,
@@ -157,6 +171,30 @@ class ForecastsRefresh:
         self._publish(bucket, granularity, different, states)
         self._users.update(different[USER_ID].to_list())
         self._count += len(different) * len(HORIZONS)
+
+    def _bursts(
+        self, bucket: int, made_at: Period, rows: pl.DataFrame, *, is_full: bool
+    ) -> BucketBursts | None:
+        model = self.burst_models.get(made_at.granularity)
+        if model is None:
+            return None
+        return BucketBursts(
+            features=self.features,
+            tables=self.tables,
+            tenant=self.tenant,
+            bucket=bucket,
+            model=model,
+            made_at=made_at,
+            stamp=Stamp(
+                granularity=made_at.granularity,
+                space_id=self.model.space_id,
+                model_version=self.model.model_version,
+                computed_time=datetime.now(UTC),
+                publish_lag=self.config.publish_lag,
+            ),
+            rows=rows,
+            is_full=is_full,
+        )
 
     def _publish(
         self, bucket: int, granularity: Granularity, rows: pl.DataFrame, states: pl.DataFrame

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.core.burst_everyone import PastBurst
 from services.core.corrections import Correction, Wish
 from services.core.periods import Period
 from services.core.portrait import Portrait
@@ -196,6 +197,8 @@ class ProfileAnswer:
     # Titles of the items that are cited, by id.
     titles: Mapping[str, str]
     corrections: "tuple[NamedCorrection, ...]"
+    # Newest first.
+    bursts: tuple[PastBurst, ...]
     # Interests to return at most.
     limit: int
     basis: Basis

@@ -4,7 +4,8 @@
           -> erasures              (here)
           -> item vectors, index   (encoder)
           -> interest vectors      (encoder, bucket by bucket)
-          -> forecasts             (forecaster, bucket by bucket)
+          -> forecasts, bursts     (forecaster, bucket by bucket)
+          -> bursts of everyone    (forecaster)
 
 Every step is incremental and idempotent: a refresh that was cut is simply run again.
 """
@@ -90,6 +91,7 @@ def refresh(
         lambda bucket: compute.refresh_forecasts([bucket], is_full=is_full),
         settings.bucket_count, "forecasts", on_progress,
     )  # fmt: skip
+    compute.refresh_population()
     # Only now: other teams must not meet a space that is half filled.
     stores.features.point_services(tenant, items.space_id)
     return RefreshSummary(

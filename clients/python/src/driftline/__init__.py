@@ -26,6 +26,7 @@ from .types import (
     AsOf,
     Basis,
     BasisKind,
+    BurstKind,
     ChangePoint,
     CitedItem,
     ConsumedPolicy,
@@ -40,6 +41,7 @@ from .types import (
     Granularity,
     Interest,
     InterestBatch,
+    InterestBurst,
     Item,
     Model,
     ModelStage,
@@ -61,10 +63,10 @@ from .vectors import Vector, cosine, distance, dot, mean, norm, normalise
 
 __all__ = [
     "AccessDeniedError", "ActivityPattern", "AsOf", "AsyncClient", "Basis", "BasisKind",
-    "ChangePoint", "CitedItem", "Client", "ClientOptions", "ConsumedPolicy", "DeadlineError",
+    "BurstKind", "ChangePoint", "CitedItem", "Client", "ClientOptions", "ConsumedPolicy", "DeadlineError",
     "Deadlines", "DriftlineError", "Erasure", "Event", "EventConflictError", "EventKind",
     "Evidence", "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity",
-    "Interest", "InterestBatch", "InternalError", "InvalidArgumentError", "Item",
+    "Interest", "InterestBatch", "InterestBurst", "InternalError", "InvalidArgumentError", "Item",
     "ItemNotFoundError", "Model", "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError",
     "OverloadedError", "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts",
     "ScoredItem", "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding",
