@@ -11,7 +11,8 @@ from driftline.v1.event_pb2 import EventKind
 
 from services.core.items import encoder_text
 from services.core.schema import DEFAULT_TENANT
-from services.encoder.encoder import History, Vectors, require_space
+from services.core.spaces import require_space
+from services.encoder.encoder import History, Vectors
 from services.encoder.interests import InterestsSummary
 from services.encoder.items import ItemsSummary
 

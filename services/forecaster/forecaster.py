@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from services.core.errors import InvalidArgument, SpaceMismatch
+from services.core.errors import InvalidArgument
 from services.core.forecasters import Auto, load_forecaster
 from services.core.forecasts import ForecastBatch
 from services.core.model import Model
@@ -19,6 +19,7 @@ from services.core.periods import Period
 from services.core.pooling import I64
 from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT, Granularity
+from services.core.spaces import require_space
 from services.core.trajectories import build_batch
 from services.forecaster.forecasts import ForecastsConfig, ForecastsRefresh, ForecastsSummary
 from services.runtime.serving import check_buckets
@@ -94,8 +95,7 @@ class InterestForecaster:
         """
         model = self._stores.models.model(tenant)
         for position, trajectory in enumerate(trajectories):
-            if trajectory.space_id != model.space_id:
-                raise SpaceMismatch(expected=model.space_id, actual=trajectory.space_id)
+            require_space(model.space_id, trajectory.space_id)
             check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")
         forecaster = self._forecaster(model, granularity)
         batch = build_batch(

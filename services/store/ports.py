@@ -83,8 +83,10 @@ class HistoryReader(Protocol):
     ) -> list[InterestVector]:
         """Return at most `limit` vectors, oldest first.
 
-        They are the newest periods that had begun before `event_time`, each as its newest row with
-        `known_time <= ingest_time`; only ordinals below `before` where given.
+        They are the newest periods that had begun before `event_time`, each as its newest row that
+        was computed by `ingest_time`: what is written later changes no answer. Where the space was
+        declared only later, each as its newest row with `known_time <= ingest_time`: what could
+        have been known. Only ordinals below `before` where given.
         """
         ...
 
