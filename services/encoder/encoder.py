@@ -90,10 +90,18 @@ class Encoder:
         )
 
     def refresh_items(
-        self, tenant: str, *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> ItemsSummary:
-        """Encode new item texts and publish the catalogue; see ItemsRefresh.run."""
-        model = self._stores.models.model(tenant)
+        """Encode new item texts and publish the catalogue, by a model (empty: the live one).
+
+        See ItemsRefresh.run.
+        """
+        model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
         refresh = ItemsRefresh(
             stores=self._stores,
@@ -103,19 +111,27 @@ class Encoder:
             now=self._settings.clock(),
             bucket_count=self._settings.bucket_count,
         )
-        with self._refreshing[tenant, "items"]:
+        with self._refreshing[tenant, model.space_id, "items"]:
             return refresh.run(is_full=is_full, cancelled=cancelled)
 
     def refresh_interests(
-        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        buckets: Sequence[int],
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> InterestsSummary:
-        """Make and publish the interests of buckets; see InterestsRefresh.run.
+        """Make and publish the interests of buckets, by a model (empty: the live one).
+
+        See InterestsRefresh.run.
 
         Raises:
             InvalidArgument: there is no such bucket.
         """
         check_buckets(buckets, self._settings.bucket_count)
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
         now = self._settings.clock()
         items = self._stores.tables.read_items(tenant)
@@ -131,7 +147,7 @@ class Encoder:
             items=fingerprints(items, now, vec_of.keys()),
             item_rows=items,
         )
-        with self._refreshing[tenant, *sorted(buckets)]:
+        with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
 
     def _apply(self, tenant: str, space_id: str) -> None:

@@ -78,7 +78,7 @@ class _Bucket:
     version: int
     events: pl.DataFrame
     # From when on the bucket is live (see core.lateness); None where nothing of it was published.
-    since: datetime | None
+    live_since: datetime | None
     # What is published: by granularity, and PROFILES.
     held: dict[str, pl.DataFrame]
 
@@ -132,14 +132,14 @@ class InterestsRefresh:
         changed, version = tables.changed_users(tenant, bucket, since)
         if position is not None and is_still(position, changed, self.items, self.now):
             return None
-        since, looked = self._live_since(bucket), datetime.now(UTC)
+        live_since, looked = self._live_since(bucket), datetime.now(UTC)
         events = tables.read_events(tenant, bucket)
         users = users_to_make(events, changed, position, items=self.items, now=self.now)
         work = _Bucket(
             bucket=bucket,
             version=version,
             events=events,
-            since=since,
+            live_since=live_since,
             held=self._held(bucket, users),
         )
         user_count = vector_count = 0
@@ -152,7 +152,7 @@ class InterestsRefresh:
             events, version=version, items=self.items, recipe=recipe, now=self.now
         )
         tables.write_state(tenant, name, after.to_state())
-        if since is None and not self.config.is_replay:
+        if live_since is None and not self.config.is_replay:
             tables.write_state(tenant, _live_name(bucket), {"since": looked.isoformat()})
         return user_count, vector_count
 
@@ -192,7 +192,7 @@ class InterestsRefresh:
                 now=self.now,
                 computed_time=computed_time,
                 publish_lag=self.config.publish_lag,
-                late=self._late(events, granularity, work.since),
+                late=self._late(events, granularity, work.live_since),
             )
             for granularity in self.config.granularities
         }

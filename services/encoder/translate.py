@@ -27,6 +27,8 @@ class Refresh:
     # None named means all.
     buckets: tuple[int, ...] = ()
     is_full: bool
+    # Empty means the live one.
+    model_version: str = ""
 
 
 def texts_from_pb(request: pb.EncodeItemsRequest) -> list[str]:
@@ -76,7 +78,11 @@ def histories_response_to_pb(
 
 def items_refresh_from_pb(request: pb.RefreshItemsRequest) -> Refresh:
     """Return what to refresh."""
-    return Refresh(tenant=request.tenant or DEFAULT_TENANT, is_full=request.is_full)
+    return Refresh(
+        tenant=request.tenant or DEFAULT_TENANT,
+        is_full=request.is_full,
+        model_version=request.model_version,
+    )
 
 
 def items_summary_to_pb(summary: ItemsSummary) -> pb.RefreshItemsResponse:
@@ -96,6 +102,7 @@ def interests_refresh_from_pb(request: pb.RefreshInterestsRequest) -> Refresh:
         tenant=request.tenant or DEFAULT_TENANT,
         buckets=tuple(request.buckets),
         is_full=request.is_full,
+        model_version=request.model_version,
     )
 
 

@@ -113,15 +113,23 @@ class InterestForecaster:
         )
 
     def refresh_forecasts(
-        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        buckets: Sequence[int],
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> ForecastsSummary:
-        """Forecast and publish what changed in the buckets; see ForecastsRefresh.run.
+        """Forecast and publish what changed in the buckets, by a model (empty: the live one).
+
+        See ForecastsRefresh.run.
 
         Raises:
             InvalidArgument: there is no such bucket.
         """
         check_buckets(buckets, self._settings.bucket_count)
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.named(tenant, model_version)
         if (tenant, model.space_id) not in self._applied:
             self._stores.features.apply(tenant, model.space_id)
             self._applied.add((tenant, model.space_id))
@@ -140,7 +148,7 @@ class InterestForecaster:
             tenant=tenant,
             now=self._settings.clock(),
         )
-        with self._refreshing[tenant, *sorted(buckets)]:
+        with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
 
     def _forecaster(self, model: Model, granularity: Granularity) -> Auto:

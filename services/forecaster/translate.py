@@ -41,6 +41,8 @@ class Refresh:
     # None named means all.
     buckets: tuple[int, ...]
     is_full: bool
+    # Empty means the live one.
+    model_version: str
 
 
 def query_from_pb(request: pb.ForecastInterestsRequest) -> Query:
@@ -81,6 +83,7 @@ def refresh_from_pb(request: pb.RefreshForecastsRequest) -> Refresh:
         tenant=request.tenant or DEFAULT_TENANT,
         buckets=tuple(request.buckets),
         is_full=request.is_full,
+        model_version=request.model_version,
     )
 
 

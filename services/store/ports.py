@@ -382,6 +382,18 @@ class ModelRegistry(Protocol):
         """Make the previous model live again. Raises NotReady where there is none."""
         ...
 
+    def shadow(self, tenant: str) -> ModelInfo | None:
+        """Return the model that is refreshed beside the live one; None outside a migration."""
+        ...
+
+    def set_shadow(self, tenant: str, model_version: str | None) -> None:
+        """Begin to refresh a model beside the live one, or end it with None."""
+        ...
+
+    def switch(self, tenant: str, model_version: str) -> None:
+        """Make the shadow live and the live model previous and shadow, in one atomic step."""
+        ...
+
     def live(self, tenant: str) -> ModelInfo:
         """Return the live model. Raises NotReady where there is none."""
         ...
