@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from driftline.v1 import encoder_service_pb2 as pb
@@ -29,6 +30,17 @@ class Refresh:
     is_full: bool
     # Empty means the live one.
     model_version: str = ""
+
+    def by(self) -> "By":
+        """Return how to refresh."""
+        return {"is_full": self.is_full, "model_version": self.model_version}
+
+
+class By(TypedDict):
+    """How to refresh."""
+
+    is_full: bool
+    model_version: str
 
 
 def texts_from_pb(request: pb.EncodeItemsRequest) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from driftline.v1 import forecaster_service_pb2 as pb
@@ -42,6 +43,17 @@ class Refresh:
     buckets: tuple[int, ...]
     is_full: bool
     # Empty means the live one.
+    model_version: str
+
+    def by(self) -> "By":
+        """Return how to refresh."""
+        return {"is_full": self.is_full, "model_version": self.model_version}
+
+
+class By(TypedDict):
+    """How to refresh."""
+
+    is_full: bool
     model_version: str
 
 
