@@ -19,6 +19,7 @@ _BY_REASON: dict[str, type[e.DriftlineError]] = {
     "USER_NOT_FOUND": e.UserNotFoundError,
     "ITEM_NOT_FOUND": e.ItemNotFoundError,
     "SPACE_MISMATCH": e.SpaceMismatchError,
+    "WORSE_THAN_LIVE": e.WorseThanLiveError,
     "OVERLOADED": e.OverloadedError,
     "DEPENDENCY_UNAVAILABLE": e.UnavailableError,
     "NOT_READY": e.NotReadyError,
