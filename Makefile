@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -47,12 +47,19 @@ demo: $(VENV)/.ready  ## A year of real purchases, end to end; KEEP=1 leaves it 
 	$(BIN)/driftline demo --out build/demo $(if $(KEEP),--keep)
 
 # A thread a worker: threads of BLAS that wait for each other on busy cores made the suite six times as long.
-test test-slow: export OMP_NUM_THREADS := 1
+test test-slow trust: export OMP_NUM_THREADS := 1
 test: $(VENV)/.ready  ## The whole test suite but what takes minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
 
 test-slow: $(VENV)/.ready  ## Load, soak and crash suites
 	$(BIN)/python -m pytest -m slow
+
+trust: $(VENV)/.ready  ## Faults, kills, fuzzing, tenants, erasures: what was tried and lost, build/trust/report.html
+	rm -rf build/trust
+	status=0
+	$(BIN)/python -m pytest -m trust || status=$$?
+	$(BIN)/python -m tests.trust || status=$$?
+	exit $$status
 
 lint: $(VENV)/.ready  ## Style and import contracts
 	$(BIN)/ruff check .
