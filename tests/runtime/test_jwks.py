@@ -18,7 +18,7 @@ from tests.runtime.test_server import Authority
     "url",
     [
         "http://id.example/keys",
-        "file:///etc/passwd",
+        "file://id.example/keys",
         "ftp://id.example/keys",
         "gopher://id.example/",
         "https://",
