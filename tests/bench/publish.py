@@ -22,13 +22,14 @@ from services.core.schema import DEFAULT_TENANT, Granularity, interest_view
 from services.core.views import view_named
 from services.pipeline.refresh import PARALLEL_BUCKETS
 from services.store.feast_config import FeastConfig
-from services.store.features import FeastFeatures, as_pandas
+from services.store.features import FeastFeatures
 from services.store.frames import by_period_frame, conform, newest_period_frame
 from services.store.layout import Layout
 from tests.bench.page import write_page
 from tests.bench.pairs import OUT, Bench, Goal, line, write
 from tests.bench.store import WIDTH, redis_server
 from tests.bench.work import Work, compared, timed
+from tests.feast_rows import as_pandas
 
 SPACE = "bench_00000001"
 VIEW = interest_view(Granularity.WEEK, SPACE)
