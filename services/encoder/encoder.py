@@ -16,10 +16,9 @@ from services.core.errors import InvalidArgument, ItemNotFound, SpaceMismatch
 from services.core.pooling import F64, I64, PoolingConfig, event_weights, pool_periods
 from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT
+from services.encoder.described import DescribedItems
 from services.encoder.interests import InterestsConfig, InterestsRefresh, InterestsSummary
-from services.encoder.item_vectors import load_versions
 from services.encoder.items import ItemsRefresh, ItemsSummary
-from services.encoder.positions import fingerprints
 from services.encoder.stores import Encoders, EncoderStores
 from services.runtime.serving import check_buckets
 from services.runtime.settings import Settings
@@ -52,6 +51,7 @@ class Encoder:
         self._stores = stores
         self._settings = settings
         self._encoders = Encoders(stores.load_encoder)
+        self._described = DescribedItems(stores.tables, stores.vectors)
         self._applied: set[tuple[str, str]] = set()
         # A retry that comes while the call it repeats has not yet noticed its end waits for it.
         self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
@@ -117,9 +117,7 @@ class Encoder:
         model = self._stores.models.model(tenant)
         self._apply(tenant, model.space_id)
         now = self._settings.clock()
-        items = self._stores.tables.read_items(tenant)
-        vec_of = self._stores.vectors.read(tenant, model.space_id)
-        versions = load_versions(items, vec_of, model.tower)
+        versions, items = self._described.at(tenant, model, now)
         refresh = InterestsRefresh(
             stores=self._stores,
             model=model,
@@ -127,7 +125,7 @@ class Encoder:
             tenant=tenant,
             now=now,
             versions=versions,
-            items=fingerprints(items, now, vec_of.keys()),
+            items=items,
         )
         with self._refreshing[tenant, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)

@@ -1,11 +1,12 @@
 """Refreshes interests, store to store, bucket by bucket: events -> vectors -> Feast.
 
-Only users whom something concerns are made anew, each from their whole history, and only rows that
-differ from what is published are published. Online rows go first and offline rows last: offline
-rows are what a retry compares with, so a call that was cut anywhere is simply made again.
+Only users whom something concerns are read and made anew, each from their whole history, and only
+rows that differ from what is published are published. Few users of many buckets are made together.
+Online rows go first and offline rows last: offline rows are what a retry compares with, so a call
+that was cut anywhere is simply made again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,15 +19,18 @@ from services.core.model import Model
 from services.core.schema import USER_ID, Granularity, by_period_view, profile_view
 from services.encoder.positions import (
     NO_VERSION_YET,
+    Items,
     Position,
-    is_still,
+    are_others_still,
+    items_of,
+    items_to_state,
     position_after,
     position_of,
     recipe_of,
     strictly_after,
     users_to_make,
 )
-from services.encoder.publish import Publication, publish
+from services.encoder.publish import Publication, Share, publish
 from services.encoder.rows import period_rows, rows_that_differ, users_with_gone_rows
 from services.encoder.stores import EncoderStores
 
@@ -62,14 +66,26 @@ class InterestsSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bucket:
-    """What is read once for all chunks of a bucket."""
+    """What is read once for all users of a bucket."""
 
     bucket: int
-    # Of the event table.
-    version: int
+    # Whom to make, ascending; at least their events.
+    users: list[str]
     events: pl.DataFrame
-    # What is published: by granularity, and PROFILES.
+    # What is published of them: by granularity, and PROFILES.
     held: dict[str, pl.DataFrame]
+    # Once all of them are published.
+    after: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """The users of a bucket in a chunk."""
+
+    of: _Bucket
+    users: list[str]
+    # No user of the bucket comes after them.
+    is_last: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,7 +100,7 @@ class InterestsRefresh:
     now: datetime
     # Item versions with vectors, and fingerprints of them.
     versions: ItemVersions
-    items: dict[str, str]
+    items: Items
     _computed_time: datetime | None = field(default=None, init=False)
 
     def run(
@@ -96,44 +112,70 @@ class InterestsRefresh:
             Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
         """
         users = vectors = done = 0
-        for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
-            made = self._bucket(bucket, is_full=is_full, cancelled=cancelled)
-            if made is not None:
-                users, vectors, done = users + made[0], vectors + made[1], done + 1
+        wanted = sorted(set(buckets)) or range(self.config.bucket_count)
+        looked = (self._look(bucket, is_full=is_full) for bucket in wanted)
+        found = (each for each in looked if each is not None)
+        for chunk in _chunks(found, self.config.users_a_chunk):
+            counts = self._chunk(chunk, cancelled)
+            users, vectors = users + counts[0], vectors + counts[1]
+            for share in chunk:
+                if share.is_last:
+                    self._done(share.of)
+                    done += 1
         return InterestsSummary(
             user_count=users, vector_count=vectors, bucket_count=done, space_id=self.model.space_id
         )
 
-    def _bucket(
-        self, bucket: int, *, is_full: bool, cancelled: Callable[[], bool]
-    ) -> tuple[int, int] | None:
-        """Return users and vectors that changed; None where nothing could have."""
+    def _look(self, bucket: int, *, is_full: bool) -> _Bucket | None:
+        """Return whom to make of a bucket, with their events; None where nothing could differ."""
         tables, tenant = self.stores.tables, self.tenant
-        name = f"interests_{self.model.space_id}_{bucket:04}"
         recipe = recipe_of(self.model, self.config.granularities, self.config.bulk_day_events)
-        position: Position | None = position_of(tables.read_state(tenant, name))
+        position = position_of(tables.read_state(tenant, self._name(bucket)))
         if position is not None and (is_full or position.recipe != recipe):
             position = None
         since = position.version if position else NO_VERSION_YET
         changed, version = tables.changed_users(tenant, bucket, since)
-        if position is not None and is_still(position, changed, self.items, self.now):
-            return None
-        events = tables.read_events(tenant, bucket)
-        users = users_to_make(events, changed, position, items=self.items, now=self.now)
-        work = _Bucket(
-            bucket=bucket, version=version, events=events, held=self._held(bucket, users)
-        )
-        user_count = vector_count = 0
-        for start in range(0, len(users), self.config.users_a_chunk):
-            if cancelled():
-                raise Cancelled("refresh of interests")
-            counts = self._chunk(users[start : start + self.config.users_a_chunk], work)
-            user_count, vector_count = user_count + counts[0], vector_count + counts[1]
+        before = None
+        if position is not None and are_others_still(position, self.items, self.now):
+            if not changed:
+                return None
+            users, before = changed, position
+            events = tables.read_events(tenant, bucket, users)
+        else:
+            events = tables.read_events(tenant, bucket)
+            users = self._concerned(bucket, events, changed, position)
         after = position_after(
-            events, version=version, items=self.items, recipe=recipe, now=self.now
+            events, version=version, items=self.items, recipe=recipe, now=self.now, before=before
         )
-        tables.write_state(tenant, name, after.to_state())
-        return user_count, vector_count
+        held = self._held(bucket, users)
+        return _Bucket(bucket=bucket, users=users, events=events, held=held, after=after)
+
+    def _concerned(
+        self, bucket: int, events: pl.DataFrame, changed: list[str], position: Position | None
+    ) -> list[str]:
+        held_items: dict[str, str] | None = None
+        if position is not None:
+            state = self.stores.tables.read_state(self.tenant, f"{self._name(bucket)}_items")
+            held_items = items_of(state, position.items)
+        return users_to_make(
+            events,
+            changed,
+            position if held_items is not None else None,
+            held_items=held_items or {},
+            items=self.items,
+            now=self.now,
+        )
+
+    def _done(self, work: _Bucket) -> None:
+        """Write down where a bucket stands."""
+        tables, name = self.stores.tables, self._name(work.bucket)
+        position = position_of(tables.read_state(self.tenant, name))
+        if position is None or position.items != work.after.items:
+            tables.write_state(self.tenant, f"{name}_items", items_to_state(self.items))
+        tables.write_state(self.tenant, name, work.after.to_state())
+
+    def _name(self, bucket: int) -> str:
+        return f"interests_{self.model.space_id}_{bucket:04}"
 
     def _held(self, bucket: int, users: list[str]) -> dict[str, pl.DataFrame]:
         """Return what is published of users of a bucket: vectors by granularity, and profiles."""
@@ -144,10 +186,14 @@ class InterestsRefresh:
         }
         return held | {PROFILES: read(self.tenant, profile_view(space_id), bucket, users)}
 
-    def _chunk(self, users: list[str], work: _Bucket) -> tuple[int, int]:
+    def _chunk(self, chunk: list[_Share], cancelled: Callable[[], bool]) -> tuple[int, int]:
         """Make and publish some users; returns users and vectors that changed."""
+        if not any(share.users for share in chunk):
+            return 0, 0
+        if cancelled():
+            raise Cancelled("refresh of interests")
         made = make_interests(
-            _of_users(work.events, users),
+            pl.concat(_of_users(share.of.events, share.users) for share in chunk),
             self.versions,
             pooling=self.model.pooling,
             granularities=self.config.granularities,
@@ -166,11 +212,16 @@ class InterestsRefresh:
             )
             for granularity in self.config.granularities
         }
-        held = {view: _of_users(rows, users) for view, rows in work.held.items()}
+        held = {
+            view: pl.concat(_of_users(share.of.held[view], share.users) for share in chunk)
+            for view in chunk[0].of.held
+        }
         gone = self._take_back(fresh, held)
         publication = Publication(
-            bucket=work.bucket,
-            version=work.version,
+            shares=tuple(
+                Share(bucket=share.of.bucket, version=share.of.after.version, users=share.users)
+                for share in chunk
+            ),
             made=made,
             fresh=fresh,
             different={g: rows_that_differ(rows, held[g]) for g, rows in fresh.items()},
@@ -199,6 +250,24 @@ class InterestsRefresh:
             for view, rows in held.items():
                 held[view] = rows.filter(~pl.col(USER_ID).is_in(list(gone)))
         return gone
+
+
+def _chunks(works: Iterable[_Bucket], size: int) -> Iterator[list[_Share]]:
+    """Cut buckets, and lay buckets of few users together, into chunks of so many users."""
+    chunk: list[_Share] = []
+    room = size
+    for work in works:
+        start, is_last = 0, False
+        while not is_last:
+            users = work.users[start : start + room]
+            start, room = start + len(users), room - len(users)
+            is_last = start >= len(work.users)
+            chunk.append(_Share(of=work, users=users, is_last=is_last))
+            if not room:
+                yield chunk
+                chunk, room = [], size
+    if chunk:
+        yield chunk
 
 
 def _of_users(rows: pl.DataFrame, users: list[str]) -> pl.DataFrame:

@@ -245,8 +245,13 @@ class EventTables(Protocol):
         """Append rejects (core.cleaning.REJECT_SCHEMA), each `batch_id` once."""
         ...
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> "pl.DataFrame":
-        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> "pl.DataFrame":
+        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id.
+
+        `users`: these alone; a refresh of few reads few.
+        """
         ...
 
     def known_events(self, tenant: str, event_ids: "pl.Series") -> "pl.DataFrame":

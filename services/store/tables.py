@@ -6,7 +6,7 @@ the log means: everything that is there. Rows may then come twice, which changes
 event ids and item versions are deduplicated; none is ever lost.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,8 @@ class DeltaTables:
         self._layout = layout
         self._batch_rows = batch_rows
         self._made: set[str] = set()
+        # Item versions by tenant, as of a version of their table.
+        self._items: dict[str, tuple[int, pl.DataFrame]] = {}
 
     def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
         """Return a lock that one job at a time holds to take the inbox in or to erase."""
@@ -148,10 +150,15 @@ class DeltaTables:
         with self._lock(tenant, "tables"):
             delta.append(self._table(tenant, "rejects"), shape(rows, REJECTS), batch_id)
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
         path = self._table(tenant, "events")
-        rows = _retried(lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS))
+        theirs = None if users is None else pl.col(USER_ID).is_in(list(users))
+        rows = _retried(
+            lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS, theirs)
+        )
         return _in_order(rows)
 
     def known_events(self, tenant: str, event_ids: pl.Series) -> pl.DataFrame:
@@ -189,8 +196,18 @@ class DeltaTables:
     def read_items(self, tenant: str) -> pl.DataFrame:
         """Return every item version, ordered by item_id, updated_time."""
         path = self._table(tenant, "items")
-        rows = _retried(lambda: delta.read(path, delta.files(path), ITEMS))
-        return rows.sort(ITEM_ID, UPDATED_TIME)
+
+        def look() -> tuple[int, pl.DataFrame]:
+            # Asked for at every refresh, and seldom another: kept by the table's version.
+            version = delta.version(path)
+            held = self._items.get(tenant)
+            if held is not None and held[0] == version:
+                return held
+            rows = delta.read(path, delta.files(path), ITEMS)
+            return version, rows.sort(ITEM_ID, UPDATED_TIME)
+
+        self._items[tenant] = found = _retried(look)
+        return found[1]
 
     def read_rejects(self, tenant: str) -> pl.DataFrame:
         """Return every reject, oldest first."""
