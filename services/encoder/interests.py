@@ -6,12 +6,13 @@ Online rows go first and offline rows last: offline rows are what a retry compar
 that was cut anywhere is simply made again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from services.core.chunks import Share, chunks
 from services.core.errors import Cancelled
 from services.core.interests import make_interests
 from services.core.item_versions import ItemVersions
@@ -30,7 +31,7 @@ from services.encoder.positions import (
     strictly_after,
     users_to_make,
 )
-from services.encoder.publish import Publication, Share, publish
+from services.encoder.publish import BucketUsers, Publication, publish
 from services.encoder.rows import period_rows, rows_that_differ, users_with_gone_rows
 from services.encoder.stores import EncoderStores
 
@@ -78,16 +79,6 @@ class _Bucket:
     after: Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Share:
-    """The users of a bucket in a chunk."""
-
-    of: _Bucket
-    users: list[str]
-    # No user of the bucket comes after them.
-    is_last: bool
-
-
 @dataclass(slots=True, kw_only=True)
 class InterestsRefresh:
     """One refresh of one tenant's interests."""
@@ -115,7 +106,7 @@ class InterestsRefresh:
         wanted = sorted(set(buckets)) or range(self.config.bucket_count)
         looked = (self._look(bucket, is_full=is_full) for bucket in wanted)
         found = (each for each in looked if each is not None)
-        for chunk in _chunks(found, self.config.users_a_chunk):
+        for chunk in chunks(found, lambda work: len(work.users), self.config.users_a_chunk):
             counts = self._chunk(chunk, cancelled)
             users, vectors = users + counts[0], vectors + counts[1]
             for share in chunk:
@@ -186,14 +177,14 @@ class InterestsRefresh:
         }
         return held | {PROFILES: read(self.tenant, profile_view(space_id), bucket, users)}
 
-    def _chunk(self, chunk: list[_Share], cancelled: Callable[[], bool]) -> tuple[int, int]:
+    def _chunk(self, chunk: list[Share[_Bucket]], cancelled: Callable[[], bool]) -> tuple[int, int]:
         """Make and publish some users; returns users and vectors that changed."""
-        if not any(share.users for share in chunk):
+        if not any(share.stop for share in chunk):
             return 0, 0
         if cancelled():
             raise Cancelled("refresh of interests")
         made = make_interests(
-            pl.concat(_of_users(share.of.events, share.users) for share in chunk),
+            pl.concat(_of_users(share.of.events, _users(share)) for share in chunk),
             self.versions,
             pooling=self.model.pooling,
             granularities=self.config.granularities,
@@ -213,13 +204,15 @@ class InterestsRefresh:
             for granularity in self.config.granularities
         }
         held = {
-            view: pl.concat(_of_users(share.of.held[view], share.users) for share in chunk)
+            view: pl.concat(_of_users(share.of.held[view], _users(share)) for share in chunk)
             for view in chunk[0].of.held
         }
         gone = self._take_back(fresh, held)
         publication = Publication(
             shares=tuple(
-                Share(bucket=share.of.bucket, version=share.of.after.version, users=share.users)
+                BucketUsers(
+                    bucket=share.of.bucket, version=share.of.after.version, users=_users(share)
+                )
                 for share in chunk
             ),
             made=made,
@@ -252,22 +245,8 @@ class InterestsRefresh:
         return gone
 
 
-def _chunks(works: Iterable[_Bucket], size: int) -> Iterator[list[_Share]]:
-    """Cut buckets, and lay buckets of few users together, into chunks of so many users."""
-    chunk: list[_Share] = []
-    room = size
-    for work in works:
-        start, is_last = 0, False
-        while not is_last:
-            users = work.users[start : start + room]
-            start, room = start + len(users), room - len(users)
-            is_last = start >= len(work.users)
-            chunk.append(_Share(of=work, users=users, is_last=is_last))
-            if not room:
-                yield chunk
-                chunk, room = [], size
-    if chunk:
-        yield chunk
+def _users(share: Share[_Bucket]) -> list[str]:
+    return share.of.users[share.start : share.stop]
 
 
 def _of_users(rows: pl.DataFrame, users: list[str]) -> pl.DataFrame:

@@ -30,7 +30,7 @@ from services.store.rows import features_of_activity, features_of_profile, featu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class BucketUsers:
     """The users of a bucket in a publication."""
 
     bucket: int
@@ -44,7 +44,7 @@ class Publication:
     """What was made of some users, and what of it is new."""
 
     # Offline rows go by bucket.
-    shares: tuple[Share, ...]
+    shares: tuple[BucketUsers, ...]
     made: BucketInterests
     # Rows of interest_{g}_by_period: all of them, and those that are not published.
     fresh: dict[Granularity, pl.DataFrame]

@@ -108,11 +108,16 @@ class FeastFeatures:
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
         return offline_parts.read_newest(
-            self._layout, tenant, view_named(view), bucket, users, columns
+            self._layout, tenant, view_named(view), bucket, users, columns, parts
         )
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending."""
+        return offline_parts.part_names(self._layout, tenant, view_named(view), bucket)
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space, online and offline."""
