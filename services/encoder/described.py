@@ -17,7 +17,9 @@ from services.store.text_vectors import TextVectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Described:
+class Described:
+    """What is described as of an instant; the same object for as long as nothing is added."""
+
     # What it was made of: the very objects, which the stores keep until something is added.
     items: pl.DataFrame
     vec_of: Mapping[str, F32]
@@ -34,9 +36,9 @@ class DescribedItems:
 
     def __init__(self, tables: EventTables, vectors: TextVectors) -> None:
         self._tables, self._vectors = tables, vectors
-        self._held: dict[str, _Described] = {}
+        self._held: dict[str, Described] = {}
 
-    def at(self, tenant: str, model: Model, now: datetime) -> tuple[ItemVersions, Items]:
+    def at(self, tenant: str, model: Model, now: datetime) -> Described:
         """Return every version with a vector, and fingerprints of those up to `now`."""
         items = self._tables.read_items(tenant)
         vec_of = self._vectors.read(tenant, model.space_id)
@@ -49,14 +51,14 @@ class DescribedItems:
             and held.model_version == model.model_version
         )
         if held is not None and is_same and held.count == count:
-            return held.versions, held.prints
+            return held
         versions = (
             held.versions
             if held is not None and is_same
             else load_versions(items, vec_of, model.tower)
         )
         prints = fingerprints(items, now, vec_of.keys())
-        self._held[tenant] = _Described(
+        self._held[tenant] = found = Described(
             items=items,
             vec_of=vec_of,
             model_version=model.model_version,
@@ -64,4 +66,4 @@ class DescribedItems:
             count=count,
             prints=prints,
         )
-        return versions, prints
+        return found

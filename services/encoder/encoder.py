@@ -6,7 +6,7 @@ Shape suffixes: N = items, D = width.
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -16,7 +16,7 @@ from services.core.errors import InvalidArgument, ItemNotFound, SpaceMismatch
 from services.core.pooling import F64, I64, PoolingConfig, event_weights, pool_periods
 from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT
-from services.encoder.described import DescribedItems
+from services.encoder.described import Described, DescribedItems
 from services.encoder.interests import InterestsConfig, InterestsRefresh, InterestsSummary
 from services.encoder.items import ItemsRefresh, ItemsSummary
 from services.encoder.stores import Encoders, EncoderStores
@@ -52,6 +52,8 @@ class Encoder:
         self._settings = settings
         self._encoders = Encoders(stores.load_encoder)
         self._described = DescribedItems(stores.tables, stores.vectors)
+        # What was described, and published, when a tenant's items were last refreshed.
+        self._settled: dict[str, tuple[Described, str, ItemsSummary]] = {}
         self._applied: set[tuple[str, str]] = set()
         # A retry that comes while the call it repeats has not yet noticed its end waits for it.
         self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
@@ -94,16 +96,30 @@ class Encoder:
         """Encode new item texts and publish the catalogue; see ItemsRefresh.run."""
         model = self._stores.models.model(tenant)
         self._apply(tenant, model.space_id)
+        now = self._settings.clock()
         refresh = ItemsRefresh(
             stores=self._stores,
             model=model,
             encoder=lambda: self._encoders.get(model.backbone),
             tenant=tenant,
-            now=self._settings.clock(),
+            now=now,
             bucket_count=self._settings.bucket_count,
         )
         with self._refreshing[tenant, "items"]:
-            return refresh.run(is_full=is_full, cancelled=cancelled)
+            settled = (
+                self._described.at(tenant, model, now),
+                self._stores.catalogues.current_token(tenant, model.space_id),
+            )
+            held = self._settled.get(tenant)
+            if held is not None and not is_full and held[:2] == settled and not refresh.is_due():
+                return replace(held[2], encoded_text_count=0)
+            summary = refresh.run(is_full=is_full, cancelled=cancelled)
+            self._settled[tenant] = (
+                self._described.at(tenant, model, now),
+                self._stores.catalogues.current_token(tenant, model.space_id),
+                summary,
+            )
+            return summary
 
     def refresh_interests(
         self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
@@ -117,15 +133,15 @@ class Encoder:
         model = self._stores.models.model(tenant)
         self._apply(tenant, model.space_id)
         now = self._settings.clock()
-        versions, items = self._described.at(tenant, model, now)
+        described = self._described.at(tenant, model, now)
         refresh = InterestsRefresh(
             stores=self._stores,
             model=model,
             config=interests_config(self._settings),
             tenant=tenant,
             now=now,
-            versions=versions,
-            items=items,
+            versions=described.versions,
+            items=described.prints,
         )
         with self._refreshing[tenant, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)

@@ -28,6 +28,7 @@ from services.forecaster.forecaster import InterestForecaster
 from services.forecaster.main import open_stores as open_forecaster_stores
 from services.pipeline.complete_journey import complete_journey_events
 from services.pipeline.preprocess import preprocess
+from services.pipeline.refresh import calls_of
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
 from services.store.inbox import InboxWriter
@@ -80,11 +81,11 @@ class WritePath:
         preprocess(self._tables, self.settings)
         self._encoder.refresh_items(DEFAULT_TENANT, **never)
         vectors = forecasts = 0
-        for bucket in range(self.settings.bucket_count):
-            made = self._encoder.refresh_interests(DEFAULT_TENANT, [bucket], **never)
+        for buckets in calls_of(self.settings.bucket_count):
+            made = self._encoder.refresh_interests(DEFAULT_TENANT, buckets, **never)
             vectors += made.vector_count
-        for bucket in range(self.settings.bucket_count):
-            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, [bucket], **never)
+        for buckets in calls_of(self.settings.bucket_count):
+            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, buckets, **never)
             forecasts += ahead.forecast_count
         return vectors, forecasts
 
