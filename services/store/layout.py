@@ -9,7 +9,7 @@ ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/
 ROOT/{tenant}/overlays.db              what users said of their portraits
-ROOT/{tenant}/state/                    positions of the pipeline
+ROOT/{tenant}/state/                    positions of the pipeline, event_ids/: hashes of stored ids
 """
 
 import json

@@ -32,6 +32,7 @@ from services.core.schema import (
 from services.store import delta
 from services.store.delta import Files
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
+from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
 from services.store.ports import InboxBatch, TableCounts
 
@@ -165,11 +166,12 @@ class DeltaTables:
         """Return the stored events, of any bucket, that have one of these ids."""
         path = self._table(tenant, "events")
         wanted = event_ids.to_frame(EVENT_ID).unique()
+        ids = self._event_ids(tenant)
 
         def search() -> pl.DataFrame:
             # File by file: the ids of one file at a time in memory, the rest for matches only.
             found = [empty(EVENTS)]
-            for name in delta.files(path):
+            for name in ids.files_with(wanted[EVENT_ID], delta.files(path)):
                 lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
                 matched = lazy.select(*EVENTS).join(wanted.lazy(), on=EVENT_ID, how="semi")
                 found.append(shape(matched.collect(), EVENTS))
@@ -254,6 +256,7 @@ class DeltaTables:
                 path = self._table(tenant, table)
                 delta.rewrite(path, delta.files(path), keep_others)
                 delta.sweep(path, is_owner=True)
+            self._event_ids(tenant).forget(delta.files(self._table(tenant, "events")))
 
     def _erase_inboxes(self, tenant: str, keep_others: Change) -> None:
         for writer in self._layout.inbox_writers(tenant):
@@ -290,6 +293,10 @@ class DeltaTables:
         for live in by_bucket.values():
             if len(live) >= MERGE_FILES:
                 delta.rewrite(path, live, _in_order, is_merge=True)
+                self._event_ids(tenant).forget(delta.files(path))
+
+    def _event_ids(self, tenant: str) -> EventIds:
+        return EventIds(self._table(tenant, "events"), self._layout.state_dir(tenant) / "event_ids")
 
     def _table(self, tenant: str, table: str) -> Path:
         path = self._layout.tenant_dir(tenant) / table
