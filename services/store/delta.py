@@ -265,7 +265,7 @@ def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     )
 
 
-def _drop_uncommitted(path: Path, added: Actions) -> None:
+def _drop_uncommitted(path: Path, added: list[AddAction]) -> None:
     # A commit may have been made although it raised: what follows it, a checkpoint, may fail.
     live = files(path)
     for action in added:

@@ -69,7 +69,7 @@ def read(
     paths = _parts(_folder(layout, tenant, view), bucket)
     if parts is not None:
         wanted = set(parts)
-        paths = [path for path in paths if path.stem in wanted]
+        paths = [path for path in paths if _name_of(path, bucket) in wanted]
     kept = kept_columns(view, columns)
     if not paths:
         nothing = pl.DataFrame(schema=columns_of(view))
@@ -104,7 +104,7 @@ def part_names(layout: Layout, tenant: str, view: View, bucket: int) -> list[str
     Raises:
         NotReady: the view was never applied.
     """
-    return [path.stem for path in _parts(_folder(layout, tenant, view), bucket)]
+    return [_name_of(path, bucket) for path in _parts(_folder(layout, tenant, view), bucket)]
 
 
 def erase(layout: Layout, tenant: str, space_id: str, user_ids: Sequence[str]) -> None:
@@ -136,6 +136,10 @@ def _folder(layout: Layout, tenant: str, view: View) -> Path:
 
 def _parts(folder: Path, bucket: int) -> list[Path]:
     return sorted(folder.glob(f"part-b{bucket:04}-*.parquet"))
+
+
+def _name_of(path: Path, bucket: int) -> str:
+    return path.stem.removeprefix(f"part-b{bucket:04}-")
 
 
 def _write(path: Path, rows: pl.DataFrame) -> None:

@@ -30,7 +30,7 @@ from services.core.schema import (
     bucket_of,
 )
 from services.store import delta
-from services.store.delta import Files
+from services.store.delta_log import Files
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
 from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
