@@ -134,6 +134,10 @@ class ForecastsRefresh:
             users = self._closed(bucket, made_at, columns=(PERIOD_START,), parts=new)[
                 USER_ID
             ].unique(maintain_order=True).to_list()  # fmt: skip
+        if users == []:
+            # Rows of open periods alone: nothing to read.
+            none = self._closed(bucket, made_at, parts=[])
+            return _Bucket(bucket=bucket, users=none[USER_ID], rows=none, held=none, after=after)
         rows = self._closed(bucket, made_at, users)
         held = self.features.read_offline(
             self.tenant, forecast_view(made_at.granularity, self.model.space_id), bucket, users
@@ -163,7 +167,8 @@ class ForecastsRefresh:
         if cancelled():
             raise Cancelled("refresh of forecasts")
         forecaster = self.forecasters[made_at.granularity]
-        batch = trajectory_batch(pl.concat(share.of.rows for share in chunk), users, made_at)
+        rows = pl.concat(share.of.rows for share in chunk if len(share.of.users))
+        batch = trajectory_batch(rows, users, made_at)
         computed_time = datetime.now(UTC)
         made = Made(
             users=users.to_list(),
@@ -176,7 +181,7 @@ class ForecastsRefresh:
             computed_time=computed_time,
             known_time=min(made_at.end + self.config.publish_lag, computed_time),
         )
-        held = pl.concat(share.of.held for share in chunk)
+        held = pl.concat(share.of.held for share in chunk if len(share.of.users))
         different = rows_that_differ(forecast_rows(made), held)
         if different.is_empty():
             return

@@ -16,7 +16,7 @@ from services.store.layout import Layout
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # Rows that are read or skipped together. They lie by user, and a vector is half a kilobyte.
-_GROUP_ROWS = 2048
+_GROUP_ROWS = 512
 # Holds no rows: an empty glob would break every join that names the view.
 _SCHEMA_PART = "part-schema.parquet"
 
