@@ -36,14 +36,14 @@ class DescribedItems:
 
     def __init__(self, tables: EventTables, vectors: TextVectors) -> None:
         self._tables, self._vectors = tables, vectors
-        self._held: dict[str, Described] = {}
+        self._held: dict[tuple[str, str], Described] = {}
 
     def at(self, tenant: str, model: Model, now: datetime) -> Described:
         """Return every version with a vector, and fingerprints of those up to `now`."""
         items = self._tables.read_items(tenant)
         vec_of = self._vectors.read(tenant, model.space_id)
         count = items.select((pl.col(UPDATED_TIME) <= now).sum()).item()
-        held = self._held.get(tenant)
+        held = self._held.get((tenant, model.space_id))
         is_same = (
             held is not None
             and held.items is items
@@ -53,12 +53,10 @@ class DescribedItems:
         if held is not None and is_same and held.count == count:
             return held
         versions = (
-            held.versions
-            if held is not None and is_same
-            else load_versions(items, vec_of, model.tower)
+            held.versions if held is not None and is_same else load_versions(items, vec_of, model)
         )
         prints = fingerprints(items, now, vec_of.keys())
-        self._held[tenant] = found = Described(
+        self._held[tenant, model.space_id] = found = Described(
             items=items,
             vec_of=vec_of,
             model_version=model.model_version,

@@ -8,7 +8,7 @@ that was cut anywhere is simply made again.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -16,8 +16,10 @@ from services.core.chunks import Share, chunks
 from services.core.errors import Cancelled
 from services.core.interests import make_interests
 from services.core.item_versions import ItemVersions
+from services.core.lateness import late_arrivals
 from services.core.model import Model
 from services.core.schema import USER_ID, Granularity, by_period_view, profile_view
+from services.core.spaces import require_space
 from services.encoder.positions import (
     NO_VERSION_YET,
     Items,
@@ -32,7 +34,12 @@ from services.encoder.positions import (
     users_to_make,
 )
 from services.encoder.publish import BucketUsers, Publication, publish
-from services.encoder.rows import period_rows, rows_that_differ, users_with_gone_rows
+from services.encoder.rows import (
+    period_rows,
+    restated_rows,
+    rows_that_differ,
+    users_with_gone_rows,
+)
 from services.encoder.stores import EncoderStores
 
 PROFILES = "profiles"
@@ -48,6 +55,8 @@ class InterestsConfig:
     bulk_day_events: int
     # From a period's close to when a backfilled vector could have been known.
     publish_lag: timedelta
+    # Under a replayed clock everything is history: nothing comes late.
+    is_replay: bool = False
     # Users made and published at once; a cancelled call stops after at most this many.
     users_a_chunk: int = 256
 
@@ -73,6 +82,10 @@ class _Bucket:
     # Whom to make, ascending; at least their events.
     users: list[str]
     events: pl.DataFrame
+    # From when on the bucket is live (see core.lateness); None where nothing of it was published.
+    live_since: datetime | None
+    # When it was looked at.
+    looked: datetime
     # What is published of them: by granularity, and PROFILES.
     held: dict[str, pl.DataFrame]
     # Once all of them are published.
@@ -89,9 +102,10 @@ class InterestsRefresh:
     tenant: str
     # Event-time now.
     now: datetime
-    # Item versions with vectors, and fingerprints of them.
+    # Item versions with vectors, fingerprints of them, and every version's row (ITEM_COLUMNS).
     versions: ItemVersions
     items: Items
+    item_rows: pl.DataFrame
     _computed_time: datetime | None = field(default=None, init=False)
 
     def run(
@@ -101,7 +115,9 @@ class InterestsRefresh:
 
         Raises:
             Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
+            SpaceMismatch: the item versions are of another space than the model.
         """
+        require_space(self.model.space_id, self.versions.space_id)
         users = vectors = done = 0
         wanted = sorted(set(buckets)) or range(self.config.bucket_count)
         looked = (self._look(bucket, is_full=is_full) for bucket in wanted)
@@ -126,6 +142,7 @@ class InterestsRefresh:
             position = None
         since = position.version if position else NO_VERSION_YET
         changed, version = tables.changed_users(tenant, bucket, since)
+        live_since, looked = self._live_since(bucket), datetime.now(UTC)
         before = None
         if position is not None and are_others_still(position, self.items, self.now):
             if not changed:
@@ -139,7 +156,22 @@ class InterestsRefresh:
             events, version=version, items=self.items, recipe=recipe, now=self.now, before=before
         )
         held = self._held(bucket, users)
-        return _Bucket(bucket=bucket, users=users, events=events, held=held, after=after)
+        return _Bucket(
+            bucket=bucket,
+            users=users,
+            events=events,
+            live_since=live_since,
+            looked=looked,
+            held=held,
+            after=after,
+        )
+
+    def _live_since(self, bucket: int) -> datetime | None:
+        """Return from when on the bucket is live, in whichever space it was published first."""
+        if self.config.is_replay:
+            return None
+        since = self.stores.tables.read_state(self.tenant, _live_name(bucket)).get("since")
+        return datetime.fromisoformat(since) if since else None
 
     def _concerned(
         self, bucket: int, events: pl.DataFrame, changed: list[str], position: Position | None
@@ -164,6 +196,9 @@ class InterestsRefresh:
         if position is None or position.items != work.after.items:
             tables.write_state(self.tenant, f"{name}_items", items_to_state(self.items))
         tables.write_state(self.tenant, name, work.after.to_state())
+        if work.live_since is None and not self.config.is_replay:
+            since = {"since": work.looked.isoformat()}
+            tables.write_state(self.tenant, _live_name(work.bucket), since)
 
     def _name(self, bucket: int) -> str:
         return f"interests_{self.model.space_id}_{bucket:04}"
@@ -183,8 +218,9 @@ class InterestsRefresh:
             return 0, 0
         if cancelled():
             raise Cancelled("refresh of interests")
+        events = [_of_users(share.of.events, _users(share)) for share in chunk]
         made = make_interests(
-            pl.concat(_of_users(share.of.events, _users(share)) for share in chunk),
+            pl.concat(events),
             self.versions,
             pooling=self.model.pooling,
             granularities=self.config.granularities,
@@ -200,6 +236,10 @@ class InterestsRefresh:
                 now=self.now,
                 computed_time=computed_time,
                 publish_lag=self.config.publish_lag,
+                late=pl.concat(
+                    self._late(rows, granularity, share.of.live_since)
+                    for rows, share in zip(events, chunk, strict=True)
+                ),
             )
             for granularity in self.config.granularities
         }
@@ -208,6 +248,10 @@ class InterestsRefresh:
             for view in chunk[0].of.held
         }
         gone = self._take_back(fresh, held)
+        different = {
+            granularity: rows_that_differ(rows, held[granularity], is_replay=self.config.is_replay)
+            for granularity, rows in fresh.items()
+        }
         publication = Publication(
             shares=tuple(
                 BucketUsers(
@@ -217,7 +261,8 @@ class InterestsRefresh:
             ),
             made=made,
             fresh=fresh,
-            different={g: rows_that_differ(rows, held[g]) for g, rows in fresh.items()},
+            different=different,
+            restated={g: restated_rows(different[g], fresh[g], held[g]) for g in fresh},
             held_profiles=held[PROFILES],
             item_ids=self.versions.item_ids,
             computed_time=computed_time,
@@ -225,6 +270,13 @@ class InterestsRefresh:
         publish(self.stores.features, self.model, self.tenant, publication)
         changed = [rows[USER_ID].to_list() for rows in publication.different.values()]
         return len(gone.union(*changed)), sum(map(len, changed))
+
+    def _late(
+        self, events: pl.DataFrame, granularity: Granularity, since: datetime | None
+    ) -> pl.DataFrame:
+        if since is None:
+            events, since = events.clear(), self.now
+        return late_arrivals(events, self.item_rows, granularity, since)
 
     def _take_back(
         self, fresh: dict[Granularity, pl.DataFrame], held: dict[str, pl.DataFrame]
@@ -243,6 +295,10 @@ class InterestsRefresh:
             for view, rows in held.items():
                 held[view] = rows.filter(~pl.col(USER_ID).is_in(list(gone)))
         return gone
+
+
+def _live_name(bucket: int) -> str:
+    return f"live_{bucket:04}"
 
 
 def _users(share: Share[_Bucket]) -> list[str]:

@@ -214,7 +214,9 @@ def households(events: pl.DataFrame, count: int) -> pl.DataFrame:
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--households", type=int, default=2500, help="at most; all there are: 2,467")
+    parser.add_argument(
+        "--households", type=int, default=2500, help="at most; all there are: 2,467"
+    )
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
