@@ -16,7 +16,7 @@ from services.core.chunks import Share, chunks
 from services.core.errors import Cancelled
 from services.core.interests import make_interests
 from services.core.item_versions import ItemVersions
-from services.core.lateness import late_arrivals
+from services.core.lateness import NOTHING_LATE, late_arrivals
 from services.core.model import Model
 from services.core.schema import USER_ID, Granularity, by_period_view, profile_view
 from services.core.spaces import require_space
@@ -275,7 +275,7 @@ class InterestsRefresh:
         self, events: pl.DataFrame, granularity: Granularity, since: datetime | None
     ) -> pl.DataFrame:
         if since is None:
-            events, since = events.clear(), self.now
+            return NOTHING_LATE
         return late_arrivals(events, self.item_rows, granularity, since)
 
     def _take_back(

@@ -85,7 +85,13 @@ def _signed_varint(value: int) -> bytes:
 
 
 def _strings(values: list[str]) -> bytes:
-    return _nested(_STRINGS, b"".join(_nested(b"\x0a", value.encode()) for value in values))
+    return _nested(_STRINGS, b"".join(map(_string, values)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _string(value: str) -> bytes:
+    # Items and periods: many users have the same.
+    return _nested(b"\x0a", value.encode())
 
 
 def _nested(tag: bytes, content: bytes) -> bytes:
