@@ -21,7 +21,7 @@ from services.store.frames import (
     newest_rows,
     rows_frame,
 )
-from services.store.history_reader import trajectory_of
+from services.store.history_reader import newest_forecast, trajectory_of
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.rows import (
     features_of_activity,
@@ -147,6 +147,28 @@ class MemoryFeatures(InterestReads):
             before=before,
         )
 
+    async def forecast_at(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+    ) -> Forecast | None:
+        """Return the newest forecast that had been made by an instant; see the port HistoryReader."""
+        spec = view_named(names.forecast_view(granularity, space_id))
+        rows = self._rows(tenant, spec, bucket_of(user_id, self._bucket_count))
+        return newest_forecast(
+            rows.filter(pl.col(names.USER_ID) == user_id),
+            granularity,
+            space_id=space_id,
+            event_time=event_time,
+            ingest_time=ingest_time,
+            declared=self._declared.get((tenant, space_id)),
+        )
+
     def put_interest(
         self, user_id: str, *vectors: InterestVector, space_id: str, tenant: str = DEFAULT_TENANT
     ) -> None:
@@ -181,7 +203,10 @@ class MemoryFeatures(InterestReads):
         self.apply(tenant, space_id)
         view = names.forecast_view(forecast.made_at.granularity, space_id)
         features = features_of_forecast(forecast)
-        self._put(tenant, view, user_id, features, forecast.computed_time)
+        rows = rows_frame(view, [user_id], [features], computed_time=forecast.computed_time)
+        self.write_online(tenant, view, rows)
+        part = f"put-{len(self._offline[tenant, view])}"
+        self.append_offline(tenant, view, bucket_of(user_id, self._bucket_count), part, rows)
 
     def put_rank_state(
         self,

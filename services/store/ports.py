@@ -90,6 +90,22 @@ class HistoryReader(Protocol):
         """
         ...
 
+    async def forecast_at(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+    ) -> Forecast | None:
+        """Return the newest forecast from periods that had closed by `event_time`; None for none.
+
+        Of those that were computed, or could have been known, by `ingest_time`: see `trajectory`.
+        """
+        ...
+
 
 class FeatureWriter(Protocol):
     """Publishes features. One writer a view: the encoder writes vectors, the forecaster forecasts.
