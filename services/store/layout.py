@@ -10,7 +10,7 @@ ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/, declared/{space_id}.json
 ROOT/{tenant}/overlays.db              what users said of their portraits
-ROOT/{tenant}/state/                    positions of the pipeline
+ROOT/{tenant}/state/                    positions of the pipeline, event_ids/: hashes of stored ids
 """
 
 import json

@@ -90,14 +90,20 @@ class MemoryFeatures(InterestReads):
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
         spec = view_named(view)
-        rows = self._rows(tenant, spec, bucket)
+        rows = self._rows(tenant, spec, bucket, parts)
         if users is not None:
             rows = rows.filter(pl.col(names.USER_ID).is_in(users))
         kept = kept_columns(spec, columns)
         return newest_rows(spec, rows if kept is None else rows.select(kept))
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending."""
+        held = self._applied(self._offline, tenant, view_named(view))
+        return sorted(part for of, part in held if of == bucket)
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space."""
@@ -253,15 +259,17 @@ class MemoryFeatures(InterestReads):
         rows = rows_frame(view, [user_id], [features], computed_time=time)
         self.write_online(tenant, view, rows)
 
-    def _rows(self, tenant: str, view: View, bucket: int) -> pl.DataFrame:
-        parts: Sequence[pl.DataFrame] = [
+    def _rows(
+        self, tenant: str, view: View, bucket: int, parts: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        held: Sequence[pl.DataFrame] = [
             rows
-            for (of, _), rows in sorted(
+            for (of, part), rows in sorted(
                 self._applied(self._offline, tenant, view).items(), key=lambda item: item[0]
             )
-            if of == bucket
+            if of == bucket and (parts is None or part in parts)
         ]
-        return pl.concat([pl.DataFrame(schema=columns_of(view)), *parts])
+        return pl.concat([pl.DataFrame(schema=columns_of(view)), *held])
 
     @staticmethod
     def _applied(of: dict[_Key, Held], tenant: str, view: View) -> Held:

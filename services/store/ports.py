@@ -141,6 +141,7 @@ class FeatureWriter(Protocol):
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> "pl.DataFrame":
         """Return the newest row of each user (and period, where the view has one) of a bucket.
 
@@ -150,7 +151,12 @@ class FeatureWriter(Protocol):
             bucket: of the users.
             users: these alone; a refresh of few reads few.
             columns: these features alone, beside the join keys and the computed time.
+            parts: of these parts alone, as `offline_parts` names them.
         """
+        ...
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending. Rows that are new come in a new part."""
         ...
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
@@ -263,8 +269,13 @@ class EventTables(Protocol):
         """Append rejects (core.cleaning.REJECT_SCHEMA), each `batch_id` once."""
         ...
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> "pl.DataFrame":
-        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> "pl.DataFrame":
+        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id.
+
+        `users`: these alone; a refresh of few reads few.
+        """
         ...
 
     def known_events(self, tenant: str, event_ids: "pl.Series") -> "pl.DataFrame":
