@@ -1,8 +1,9 @@
 """Follows users' bursts beside their forecasts, store to store: a bucket's state, changes and sums.
 
 Where no row before the last close changed since, a bucket goes on from its stored state; else it
-is followed from the first period on, which gives the same. Online rows go first, the state and the
-position last, so that a retry finds what a cut call left undone.
+is followed from the first period on, which gives the same. Between two closes only users whose
+rows changed are followed anew; what they add to the sums waits for the next close. Online rows go
+first, the state and the position last, so that a retry finds what a cut call left undone.
 
 Shape suffixes: U = users, T = periods.
 """
@@ -52,6 +53,8 @@ class BucketBursts:
     # Rows of closed periods: at least the columns that `_digest` takes.
     rows: pl.DataFrame
     is_full: bool
+    # False: only some users of the bucket are followed, those whose rows changed since this close.
+    is_all: bool = True
     _held: pl.DataFrame = field(init=False)
     _resumed_at: int | None = field(init=False)
     _moved: dict[int, Moved] = field(init=False)
@@ -60,7 +63,7 @@ class BucketBursts:
 
     def __post_init__(self) -> None:
         """Find out whether the stored state can go on."""
-        said = self.tables.read_state(self.tenant, self._name)
+        said = self.tables.read_state(self.tenant, self._name) if self.is_all else {}
         self._resumed_at, self._moved = None, {}
         if not self.is_full and said and self._goes_on(said):
             self._resumed_at = int(said["last"])
@@ -114,7 +117,10 @@ class BucketBursts:
         if self._states:
             view, states = names.burst_state_view(*place), pl.concat(self._states)
             # One part, replaced: only the newest state goes on.
-            self.features.append_offline(self.tenant, view, self.bucket, "state", states)
+            part = "state" if self.is_all else f"state-{_content(states)}"
+            self.features.append_offline(self.tenant, view, self.bucket, part, states)
+        if not self.is_all:
+            return
         position = {
             "digest": _digest(self.rows, self.made_at),
             "last": self.made_at.ordinal,

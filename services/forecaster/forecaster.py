@@ -14,7 +14,7 @@ import numpy as np
 from services.core.burst_forecasts import BurstAware
 from services.core.burst_spec import load_burst_model
 from services.core.burst_state import BurstModel
-from services.core.errors import InvalidArgument, SpaceMismatch
+from services.core.errors import InvalidArgument
 from services.core.forecasters import Auto, load_forecaster
 from services.core.forecasts import ForecastBatch, Forecaster
 from services.core.model import Model
@@ -22,6 +22,7 @@ from services.core.periods import Period
 from services.core.pooling import I64
 from services.core.records import F32
 from services.core.schema import BURST_GRANULARITIES, DEFAULT_TENANT, Granularity
+from services.core.spaces import require_space
 from services.core.trajectories import build_batch
 from services.forecaster.burst_rows import Stamp
 from services.forecaster.forecasts import ForecastsConfig, ForecastsRefresh, ForecastsSummary
@@ -99,8 +100,7 @@ class InterestForecaster:
         """
         model = self._stores.models.model(tenant)
         for position, trajectory in enumerate(trajectories):
-            if trajectory.space_id != model.space_id:
-                raise SpaceMismatch(expected=model.space_id, actual=trajectory.space_id)
+            require_space(model.space_id, trajectory.space_id)
             check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")
         forecaster: Forecaster = self._forecaster(model, granularity)
         if (bursts := load_burst_model(model, granularity)) is not None:
@@ -120,15 +120,23 @@ class InterestForecaster:
         )
 
     def refresh_forecasts(
-        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        buckets: Sequence[int],
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> ForecastsSummary:
-        """Forecast and publish what changed in the buckets; see ForecastsRefresh.run.
+        """Forecast and publish what changed in the buckets, by a model (empty: the live one).
+
+        See ForecastsRefresh.run.
 
         Raises:
             InvalidArgument: there is no such bucket.
         """
         check_buckets(buckets, self._settings.bucket_count)
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
         granularities = self._settings.granularities
         refresh = ForecastsRefresh(
@@ -146,18 +154,18 @@ class InterestForecaster:
             tenant=tenant,
             now=self._settings.clock(),
         )
-        with self._refreshing[tenant, *sorted(buckets)]:
+        with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
 
-    def refresh_population(self, tenant: str) -> int:
+    def refresh_population(self, tenant: str, *, model_version: str = "") -> int:
         """Publish bursts of everyone, from what every bucket's refresh left; return how many.
 
         Raises:
-            NotReady: no model is live.
+            NotReady: no model is live. InvalidArgument: there is no such model.
         """
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
-        with self._refreshing[tenant, "population"]:
+        with self._refreshing[tenant, model.space_id, "population"]:
             return sum(
                 PopulationRefresh(
                     features=self._stores.features,

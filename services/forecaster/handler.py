@@ -33,7 +33,7 @@ class ForecasterHandler:
         asked = translate.refresh_from_pb(request)
         summary = await run_cancellable(
             lambda cancelled: self._forecaster.refresh_forecasts(
-                asked.tenant, asked.buckets, is_full=asked.is_full, cancelled=cancelled
+                asked.tenant, asked.buckets, cancelled=cancelled, **asked.by()
             )
         )
         return translate.summary_to_pb(summary)
@@ -42,5 +42,7 @@ class ForecasterHandler:
         self, request: pb.RefreshPopulationRequest
     ) -> pb.RefreshPopulationResponse:
         tenant = translate.population_tenant_from_pb(request)
-        rises = await asyncio.to_thread(self._forecaster.refresh_population, tenant)
+        rises = await asyncio.to_thread(
+            self._forecaster.refresh_population, tenant, model_version=request.model_version
+        )
         return translate.population_to_pb(rises)

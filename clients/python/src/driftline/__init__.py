@@ -19,8 +19,10 @@ from .errors import (
     UnsupportedError,
     UserNotFoundError,
     Violation,
+    WorseThanLiveError,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
+from .promotions import Comparison, Promotion
 from .types import (
     ActivityPattern,
     AsOf,
@@ -63,14 +65,15 @@ from .vectors import Vector, cosine, distance, dot, mean, norm, normalise
 
 __all__ = [
     "AccessDeniedError", "ActivityPattern", "AsOf", "AsyncClient", "Basis", "BasisKind",
-    "BurstKind", "ChangePoint", "CitedItem", "Client", "ClientOptions", "ConsumedPolicy", "DeadlineError",
+    "BurstKind", "ChangePoint", "CitedItem", "Client", "ClientOptions", "Comparison", "ConsumedPolicy",
+    "DeadlineError",
     "Deadlines", "DriftlineError", "Erasure", "Event", "EventConflictError", "EventKind",
     "Evidence", "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity",
     "Interest", "InterestBatch", "InterestBurst", "InternalError", "InvalidArgumentError", "Item",
     "ItemNotFoundError", "Model", "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError",
-    "OverloadedError", "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts",
+    "OverloadedError", "PeriodVector", "Profile", "Promotion", "RankedItems", "Retries", "ScoreParts",
     "ScoredItem", "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding",
     "TopicTrend", "TopicWish", "Trajectory", "UnavailableError", "UnsupportedError",
-    "UserNotFoundError", "Vector", "Violation", "WriteResult", "__version__", "cosine", "distance",
-    "dot", "mean", "norm", "normalise",
+    "UserNotFoundError", "Vector", "Violation", "WorseThanLiveError", "WriteResult", "__version__",
+    "cosine", "distance", "dot", "mean", "norm", "normalise",
 ]  # fmt: skip

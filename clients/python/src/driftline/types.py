@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from . import _portrait
 from ._name import Name
-from .vectors import Values, Vector
+from .vectors import Values, Vector, stacked
 
 # What a portrait is made of has a file of its own.
 ActivityPattern = _portrait.ActivityPattern
@@ -210,10 +210,8 @@ class Trajectory:
         return tuple(one.period for one in self.interests)
 
     def to_array(self) -> Any:
-        """Return a new float32 array of shape [periods, width]; needs numpy."""
-        import numpy as np
-
-        return np.array([one.vector.values for one in self.interests], np.float32)
+        """Return a new float32 array of shape [periods, width]; needs numpy. Raises SpaceMismatchError."""
+        return stacked([one.vector for one in self.interests])
 
     def __iter__(self) -> Iterator[PeriodVector]:
         return iter(self.interests)
