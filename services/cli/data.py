@@ -73,12 +73,3 @@ def status() -> None:
     print_figures("status", read_status(settings))
     for model in open_stores(settings).models.list(DEFAULT_TENANT):
         console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
-
-
-@app.command()
-def erase(user_id: str) -> None:
-    """Erase a user: hidden at once, removed from every table, view and index by the next refresh."""
-    from services.pipeline.erasure import request_erasure
-
-    erasure_id = request_erasure(load_settings(), DEFAULT_TENANT, user_id)
-    console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")

@@ -29,6 +29,7 @@ from services.encoder.positions import (
 from services.encoder.publish import Publication, publish
 from services.encoder.rows import period_rows, rows_that_differ, users_with_gone_rows
 from services.encoder.stores import EncoderStores
+from services.store.ports import bucket_lock_name
 
 PROFILES = "profiles"
 
@@ -97,7 +98,10 @@ class InterestsRefresh:
         """
         users = vectors = done = 0
         for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
-            made = self._bucket(bucket, is_full=is_full, cancelled=cancelled)
+            # Whoever is erased meanwhile is not published from what was read before.
+            name = bucket_lock_name(bucket)
+            with self.stores.tables.job_lock(self.tenant, name, cancelled):
+                made = self._bucket(bucket, is_full=is_full, cancelled=cancelled)
             if made is not None:
                 users, vectors, done = users + made[0], vectors + made[1], done + 1
         return InterestsSummary(

@@ -33,7 +33,7 @@ from services.core.schema import (
 )
 from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
-from services.store.ports import EventTables, FeatureWriter
+from services.store.ports import EventTables, FeatureWriter, bucket_lock_name
 
 # Periods ahead that are stored, for every granularity.
 HORIZONS = (1, 2, 3, 4)
@@ -88,10 +88,12 @@ class ForecastsRefresh:
         """
         done = 0
         for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
-            looked = [
-                self._bucket(bucket, granularity, is_full=is_full, cancelled=cancelled)
-                for granularity in self.config.granularities
-            ]
+            # Whoever is erased meanwhile is not published from what was read before.
+            with self.tables.job_lock(self.tenant, bucket_lock_name(bucket), cancelled):
+                looked = [
+                    self._bucket(bucket, granularity, is_full=is_full, cancelled=cancelled)
+                    for granularity in self.config.granularities
+                ]
             done += any(looked)
         return ForecastsSummary(
             user_count=len(self._users), forecast_count=self._count, bucket_count=done

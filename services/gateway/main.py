@@ -16,13 +16,17 @@ from services.store.erasures import ErasedUsers
 from services.store.history_reader import ParquetHistory
 from services.store.inbox import DeltaInbox
 from services.store.index import FolderCatalogues
+from services.store.interest_reads import InterestReads
 from services.store.layout import Layout
 from services.store.model_folder import load_ranker
 from services.store.models import FolderRegistry
 from services.store.overlays import open_overlays
-from services.store.ports import InterestReader
+from services.store.privacy import StoredPrivacy
+from services.store.receipts import Receipts
 from services.store.redis_reader import RedisInterestReader
 from services.store.sqlite_reader import SqliteInterestReader
+from services.store.tables import DeltaTables
+from services.store.user_records import UserRecords
 
 # Commits, polls and rankings of large catalogues; history's threads come on top.
 THREADS = 16
@@ -42,21 +46,26 @@ async def serve(settings: Settings) -> None:
     layout = Layout(settings.data_dir, settings.bucket_count)
     registry = FolderRegistry(layout)
     inbox = DeltaInbox(layout, settings.writer)
+    erased = ErasedUsers(layout)
     state = GatewayState(
         tenant=DEFAULT_TENANT,
         registry=registry,
         catalogues=FolderCatalogues(layout),
-        erased=ErasedUsers(layout),
+        erased=erased,
         load_ranker=read_ranker,
     )
     await state.start()
     polling = asyncio.create_task(state.keep_polling(settings.poll_s))
+    reader = open_reader(settings, layout)
+    overlays = open_overlays(layout, settings.online_store, settings.redis_url)
+    held = UserRecords(layout=layout, tables=DeltaTables(layout), online=reader, overlays=overlays)
     ports = Ports(
-        reader=open_reader(settings, layout),
+        reader=reader,
         history=ParquetHistory(layout),
         inbox=inbox,
         registry=registry,
-        overlays=open_overlays(layout, settings.online_store, settings.redis_url),
+        overlays=overlays,
+        privacy=StoredPrivacy(erased=erased, receipts=Receipts(layout), user_records=held),
     )
     try:
         await serve_until_stopped(settings, services_of(settings, state, ports), Metrics())
@@ -65,7 +74,7 @@ async def serve(settings: Settings) -> None:
         await inbox.close()
 
 
-def open_reader(settings: Settings, layout: Layout) -> InterestReader:
+def open_reader(settings: Settings, layout: Layout) -> InterestReads:
     """Return the raw reader of the online store that the settings name."""
     if settings.online_store == "redis":
         return RedisInterestReader(settings.redis_url)

@@ -14,7 +14,7 @@ from driftline.v1 import (
 )
 
 from services.gateway.answers import Instants
-from services.gateway.erasure import Eraser
+from services.gateway.erasure import Eraser, PrivacyStore
 from services.gateway.handler import (
     EventHandler,
     InterestHandler,
@@ -43,6 +43,7 @@ class Ports:
     inbox: Inbox
     registry: ModelRegistry
     overlays: Overlays
+    privacy: PrivacyStore
 
 
 def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[Service]:
@@ -60,10 +61,11 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
     portraits = Portraits(state, ports.reader, ports.overlays, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
+    eraser = Eraser(state, ports.inbox, ports.privacy)
     add: dict[str, Register] = {
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
-            EventHandler(state.tenant, ports.inbox, now),
+            EventHandler(state.tenant, ports.inbox, now, eraser),
         ),
         "InterestService": partial(
             interest_service_pb2_grpc.add_InterestServiceServicer_to_server,
@@ -79,7 +81,7 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
         ),
         "PrivacyService": partial(
             privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server,
-            PrivacyHandler(Eraser(state, ports.inbox)),
+            PrivacyHandler(eraser),
         ),
         "ModelService": partial(
             model_service_pb2_grpc.add_ModelServiceServicer_to_server,

@@ -5,6 +5,7 @@ items, the other makes vectors and forecasts of what the first took in, and wake
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,6 +23,9 @@ from services.store.erasures import pending_erasures
 
 log = structlog.get_logger()
 
+# Between two looks at receipts that are pending.
+SETTLE_S = 60.0
+
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
@@ -33,12 +37,13 @@ class Follower:
     tenant: str = DEFAULT_TENANT
     _stopped: threading.Event = field(default_factory=threading.Event)
     _vectors_due: threading.Event = field(default_factory=threading.Event)
-    _publishing: threading.Lock = field(default_factory=threading.Lock)
     # True at first: what was taken in before the start may not have reached the index.
     _items_due: bool = True
     _threads: list[threading.Thread] = field(default_factory=list)
     # The UTC day of the last full look at forecasts; a new day may have closed periods.
     _looked_on: date | None = None
+    # When pending receipts are looked at again, of the monotonic clock.
+    _settle_at: float = 0.0
 
     def start(self) -> None:
         """Start both loops."""
@@ -76,18 +81,19 @@ class Follower:
             log.info("took in", events=taken.events, items=taken.items, erased=erased)
 
     def _erase(self) -> int:
-        """Carry out erasures while no bucket is under way: one that had read the user would bring them back."""
-        if not pending_erasures(self.stores.tables, self.tenant):
+        """Carry out erasures; receipts that wait for bytes to go are looked at now and then."""
+        is_asked = bool(pending_erasures(self.stores.tables, self.tenant))
+        if not is_asked and time.monotonic() < self._settle_at:
             return 0
-        with self._publishing:
-            return erase_requested(
-                self.stores.tables,
-                self.stores.features,
-                self.stores.models,
-                self.stores.overlays,
-                self.settings,
-                self.tenant,
-            )
+        self._settle_at = time.monotonic() + SETTLE_S
+        return erase_requested(
+            self.stores.tables,
+            self.stores.features,
+            self.stores.models,
+            self.stores.overlays,
+            self.settings,
+            self.tenant,
+        )
 
     def _vectors(self) -> None:
         today = self.settings.clock().date()
@@ -97,8 +103,7 @@ class Follower:
         for bucket in range(self.settings.bucket_count):
             if self._stopped.is_set():
                 return
-            with self._publishing:
-                interests = self.compute.refresh_interests([bucket])
-                if interests.user_count or today != self._looked_on:
-                    self.compute.refresh_forecasts([bucket])
+            interests = self.compute.refresh_interests([bucket])
+            if interests.user_count or today != self._looked_on:
+                self.compute.refresh_forecasts([bucket])
         self._looked_on = today

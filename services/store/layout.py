@@ -9,7 +9,11 @@ ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/
 ROOT/{tenant}/overlays.db              what users said of their portraits
-ROOT/{tenant}/state/                    positions of the pipeline
+ROOT/{tenant}/receipts.db              what erasures did
+ROOT/{tenant}/leases/                   long reads that erasures wait for
+ROOT/{tenant}/state/                    positions of the pipeline, locks, tombstones
+ROOT/keys/                              what receipts are signed with
+ROOT/backups/                           which backups there are
 """
 
 import json
@@ -108,6 +112,22 @@ class Layout:
     def overlays_file(self, tenant: str) -> Path:
         """Return the SQLite file of what users said of their portraits."""
         return self.tenant_dir(tenant) / "overlays.db"
+
+    def receipts_file(self, tenant: str) -> Path:
+        """Return the SQLite file of erasures' receipts."""
+        return self.tenant_dir(tenant) / "receipts.db"
+
+    def leases_dir(self, tenant: str) -> Path:
+        """Return the folder of leases of long reads."""
+        return self.tenant_dir(tenant) / "leases"
+
+    def backups_dir(self) -> Path:
+        """Return the folder that lists the backups of this store."""
+        return self.root / "backups"
+
+    def keys_dir(self) -> Path:
+        """Return the folder of the store's own keys."""
+        return self.root / "keys"
 
     def state_dir(self, tenant: str) -> Path:
         """Return the folder of the pipeline's positions."""

@@ -1,6 +1,7 @@
 """The offline history as Parquet parts, one folder a view: written by publish, read by Feast and us."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from services.core.views import View, views_of
 from services.store.files import replacing
 from services.store.frames import columns_of, conform, kept_columns, newest_rows
 from services.store.layout import Layout
+from services.store.ports import Removed
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # Holds no rows: an empty glob would break every join that names the view.
@@ -103,6 +105,39 @@ def erase(layout: Layout, tenant: str, space_id: str, user_ids: Sequence[str]) -
         for bucket, users in by_bucket.items():
             for path in _parts(folder, bucket):
                 _erase_from(path, users)
+
+
+def erase_everywhere(layout: Layout, tenant: str, bucket: int, user_ids: Sequence[str]) -> Removed:
+    """Rewrite a bucket's parts of every view that was ever published; returns rows by user.
+
+    Nobody may publish the bucket meanwhile: what a writer that died left behind goes too.
+    """
+    removed: Counter[str] = Counter()
+    root = layout.feast_dir(tenant) / "offline"
+    wanted = pl.Series(list(user_ids), dtype=pl.String).implode()
+    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+        for draft in folder.glob(f".part-b{bucket:04}-*.draft"):
+            draft.unlink(missing_ok=True)
+        for path in _parts(folder, bucket):
+            lazy = pl.scan_parquet(path, glob=False)
+            if names.USER_ID not in lazy.collect_schema():
+                continue
+            is_theirs = pl.col(names.USER_ID).is_in(wanted)
+            theirs = lazy.select(names.USER_ID).filter(is_theirs).collect()[names.USER_ID]
+            if len(theirs):
+                removed.update(dict(theirs.value_counts().iter_rows()))
+                _write(path, pl.read_parquet(path, glob=False).filter(~is_theirs))
+    return dict(removed)
+
+
+def rows_of(layout: Layout, tenant: str, view: str, bucket: int, user_id: str) -> pl.DataFrame:
+    """Return every row of a user in a view's folder, as it is stored; empty where it has none."""
+    found = [pl.DataFrame()]
+    for path in _parts(layout.offline_dir(tenant, view), bucket):
+        lazy = pl.scan_parquet(path, glob=False)
+        if names.USER_ID in lazy.collect_schema():
+            found.append(lazy.filter(pl.col(names.USER_ID) == user_id).collect())
+    return pl.concat(found, how="diagonal")
 
 
 def _erase_from(path: Path, user_ids: list[str]) -> None:

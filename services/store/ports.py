@@ -4,7 +4,7 @@ Every method takes the tenant, so that no key, path or query can forget it. A fr
 whose columns are named in `core/schema.py`. Shape suffixes: N = items, D = width, W = popularity windows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,14 @@ from services.core.tower import BackboneSpec
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
     import polars as pl
+
+
+# Users to erase -> up to when; None means all.
+Until = Mapping[str, datetime | None]
+# User -> rows that were removed.
+Removed = dict[str, int]
+# Place -> why bytes of erased users may still lie there, and when they are gone at the latest.
+Left = dict[str, tuple[str, datetime | None]]
 
 
 class InterestReader(Protocol):
@@ -137,6 +145,20 @@ class FeatureWriter(Protocol):
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space, online and offline."""
+        ...
+
+    def erase_everywhere(
+        self, tenant: str, bucket: int, user_ids: Sequence[str]
+    ) -> dict[str, Removed]:
+        """Remove users of a bucket from every view of every space that was ever published.
+
+        Returns rows removed by place, "online features" and "offline features"; bytes may stay
+        until `scrub`.
+        """
+        ...
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
         ...
 
 
@@ -273,15 +295,46 @@ class EventTables(Protocol):
         """Count what is stored, and what waits after a position."""
         ...
 
+    def user_events(self, tenant: str, user_ids: Sequence[str]) -> "pl.DataFrame":
+        """Return the stored events of users (EVENT_COLUMNS), in order."""
+        ...
+
     def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
         """Remove users from every table and inbox, and their bytes from the disk.
 
         Args:
             tenant: whose data.
             user_ids: whom.
-            before: only rows ingested up to this instant; None means all.
+            before: only what happened or came in up to this instant; None means all.
         """
         ...
+
+    def erase_events(self, tenant: str, bucket: int, until: Until) -> Removed:
+        """Remove users' events from a bucket; the bytes stay until `scrub`."""
+        ...
+
+    def erase_rest(self, tenant: str, until: Until) -> dict[str, Removed]:
+        """Remove users from rejects and inboxes, by place; the bytes stay until `scrub`."""
+        ...
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
+        ...
+
+    def job_lock(
+        self, tenant: str, name: str, cancelled: Callable[[], bool] = ...
+    ) -> "AbstractContextManager[object]":
+        """Return a lock by name, waited for until `cancelled` says so. Raises Cancelled.
+
+        `bucket_lock_name` names the one under which a bucket's features are published, and its
+        users erased: nobody then publishes what was read before an erasure.
+        """
+        ...
+
+
+def bucket_lock_name(bucket: int) -> str:
+    """Name the lock of a bucket of users; see EventTables.job_lock."""
+    return f"bucket-{bucket:04}"
 
 
 class TextEncoder(Protocol):
@@ -360,8 +413,12 @@ class Overlays(Protocol):
         """Return a user's corrections, by ascending topic_id."""
         ...
 
-    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
-        """Forget everything that users said."""
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
+        """Forget everything that users said; returns how many corrections that were."""
+        ...
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
         ...
 
 

@@ -7,6 +7,7 @@ from .errors import (
     AccessDeniedError,
     DeadlineError,
     DriftlineError,
+    ErasureNotFoundError,
     EventConflictError,
     InternalError,
     InvalidArgumentError,
@@ -21,6 +22,7 @@ from .errors import (
     Violation,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
+from .privacy_types import ErasedPlace, Erasure, ErasureReceipt, ErasureState, UserRecord
 from .types import (
     ActivityPattern,
     AsOf,
@@ -29,7 +31,6 @@ from .types import (
     ChangePoint,
     CitedItem,
     ConsumedPolicy,
-    Erasure,
     Event,
     EventKind,
     Evidence,
@@ -62,13 +63,14 @@ from .vectors import Vector, cosine, distance, dot, mean, norm, normalise
 __all__ = [
     "AccessDeniedError", "ActivityPattern", "AsOf", "AsyncClient", "Basis", "BasisKind",
     "ChangePoint", "CitedItem", "Client", "ClientOptions", "ConsumedPolicy", "DeadlineError",
-    "Deadlines", "DriftlineError", "Erasure", "Event", "EventConflictError", "EventKind",
-    "Evidence", "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity",
-    "Interest", "InterestBatch", "InternalError", "InvalidArgumentError", "Item",
-    "ItemNotFoundError", "Model", "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError",
-    "OverloadedError", "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts",
-    "ScoredItem", "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding",
-    "TopicTrend", "TopicWish", "Trajectory", "UnavailableError", "UnsupportedError",
-    "UserNotFoundError", "Vector", "Violation", "WriteResult", "__version__", "cosine", "distance",
-    "dot", "mean", "norm", "normalise",
+    "Deadlines", "DriftlineError", "ErasedPlace", "Erasure", "ErasureNotFoundError",
+    "ErasureReceipt", "ErasureState", "Event", "EventConflictError", "EventKind", "Evidence",
+    "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity", "Interest",
+    "InterestBatch", "InternalError", "InvalidArgumentError", "Item", "ItemNotFoundError", "Model",
+    "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError", "OverloadedError",
+    "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts", "ScoredItem",
+    "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding", "TopicTrend",
+    "TopicWish", "Trajectory", "UnavailableError", "UnsupportedError", "UserNotFoundError",
+    "UserRecord", "Vector", "Violation", "WriteResult", "__version__", "cosine", "distance", "dot",
+    "mean", "norm", "normalise",
 ]  # fmt: skip

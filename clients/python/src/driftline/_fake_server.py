@@ -3,6 +3,7 @@
 It stands behind `driftline.testing`; what it knows was put into it by a test.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -83,6 +84,8 @@ class FakeServer:
     failures: list[Failure] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     erasure_count: int = 0
+    # When each was asked for; the fake carries them out at once.
+    erasures: dict[str, datetime] = field(default_factory=dict)
 
     def now(self) -> datetime:
         """Return the instant that counts as now."""
@@ -310,10 +313,42 @@ class FakeServer:
         self.profiles.pop(user_id, None)
         self.corrections.pop(user_id, None)
         self.erasure_count += 1
+        self.erasures[f"fake-erasure-{self.erasure_count}"] = self.now()
         return privacy_service_pb2.EraseUserResponse(
             erasure_id=f"fake-erasure-{self.erasure_count}",
             requested_time=instant(self.now(), "now"),
         )
+
+    def _GetErasure(self, request: Any) -> Message:
+        if request.erasure_id not in self.erasures:
+            raise e.ErasureNotFoundError(
+                "no such erasure; take the id from the answer of EraseUser",
+                code="NOT_FOUND",
+                reason="ERASURE_NOT_FOUND",
+                metadata={"erasure_id": request.erasure_id},
+            )
+        at = instant(self.erasures[request.erasure_id], "now")
+        return privacy_service_pb2.GetErasureResponse(
+            receipt=privacy_service_pb2.ErasureReceipt(
+                erasure_id=request.erasure_id,
+                state=privacy_service_pb2.ERASURE_STATE_DONE,
+                requested_time=at,
+                removed_time=at,
+                completed_time=at,
+            )
+        )
+
+    def _ExportUser(self, request: Any) -> Message:
+        records = [
+            privacy_service_pb2.UserRecord(
+                source="events",
+                time=event.event_time,
+                content_json=json.dumps({"event_id": event.event_id, "item_id": event.item_id}),
+            )
+            for event in self.events.values()
+            if event.user_id == request.user_id
+        ]
+        return privacy_service_pb2.ExportUserResponse(records=records)
 
     def _ListModels(self, request: Any) -> Message:
         start = int(request.page_token or 0)
