@@ -1,6 +1,6 @@
 """`driftline`: the commands of an operator and of a data scientist, one module a kind of work."""
 
-from services.cli import data, evaluation, privacy, running, training
+from services.cli import data, evaluation, keys, privacy, running, training
 from services.cli.app import app, main
 
-__all__ = ["app", "data", "evaluation", "main", "privacy", "running", "training"]
+__all__ = ["app", "data", "evaluation", "keys", "main", "privacy", "running", "training"]

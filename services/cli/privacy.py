@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.app import app, console
+from services.cli.app import Tenant, app, console
 from services.core.errors import InvalidArgument
 from services.core.receipts import PENDING, Receipt
 from services.core.schema import DEFAULT_TENANT
@@ -25,6 +25,7 @@ def erase(
     later: Annotated[
         bool, typer.Option(help="Record it only; the next refresh carries it out.")
     ] = False,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Erase users: hidden at once, removed from every table, view and cache, and told what went where.
 
@@ -39,16 +40,18 @@ def erase(
 
     settings = load_settings()
     users = [*(user_ids or ()), *_lines(file)]
-    requests = request_erasures(settings, DEFAULT_TENANT, users)
+    requests = request_erasures(settings, tenant, users)
     if later:
         for erasure_id in requests.values():
             console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")
         return
     stores = open_stores(settings)
-    preprocess(stores.tables, settings)
-    erase_requested(stores.tables, stores.features, stores.models, stores.overlays, settings)
+    preprocess(stores.tables, settings, tenant=tenant)
+    erase_requested(
+        stores.tables, stores.features, stores.models, stores.overlays, settings, tenant
+    )
     layout = Layout(settings.data_dir, settings.bucket_count)
-    kept = Receipts(layout).get(DEFAULT_TENANT, requests.values())
+    kept = Receipts(layout).get(tenant, requests.values())
     for erasure_id in requests.values():
         _show(kept[erasure_id].receipt)
 
@@ -56,9 +59,10 @@ def erase(
 @app.command("receipts show")
 def show_receipts(
     erasure_ids: Annotated[list[str] | None, typer.Argument(help="Which; none: all.")] = None,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Show receipts of erasures: what was removed where, and what is pending."""
-    for signed in _found(erasure_ids):
+    for signed in _found(erasure_ids, tenant):
         _show(signed.receipt)
 
 
@@ -67,6 +71,7 @@ def verify_receipts(
     which: Annotated[
         list[str] | None, typer.Argument(help="Ids, or JSON files of receipts; none: all.")
     ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Check receipts by this store's key; fails where one was altered or is another store's."""
     from services.store.layout import Layout
@@ -76,16 +81,16 @@ def verify_receipts(
     layout = Layout(settings.data_dir, settings.bucket_count)
     files = [Path(name) for name in which or () if Path(name).is_file()]
     ids = [name for name in which or () if not Path(name).is_file()]
-    found = [_read(path) for path in files] + (_found(ids) if ids or not files else [])
+    found = [_read(path) for path in files] + (_found(ids, tenant) if ids or not files else [])
     for signed in found:
         receipt = verify(layout, signed)
         console.print(f"{receipt.erasure_id} {receipt.state} signed by {signed.key_id}: holds")
 
 
 @app.command("receipts write")
-def write_receipt(erasure_id: str, out: Path) -> None:
+def write_receipt(erasure_id: str, out: Path, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Write a receipt with its signature to a JSON file, to hand over."""
-    [signed] = _found([erasure_id])
+    [signed] = _found([erasure_id], tenant)
     content = {
         "receipt": signed.content, "signature": signed.signature.hex(), "key_id": signed.key_id
     }  # fmt: skip
@@ -97,12 +102,13 @@ def write_receipt(erasure_id: str, out: Path) -> None:
 def export_user(
     user_id: str,
     out: Annotated[Path | None, typer.Option(help="Zip file; default USER.zip.")] = None,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Write all that is held about a user to a zip: JSON lines by place, and a README."""
     from services.pipeline.user_export import export_user as export
 
     path = out or Path(f"{user_id.replace('/', '_')}.zip")
-    counts = asyncio.run(export(load_settings(), DEFAULT_TENANT, user_id, path))
+    counts = asyncio.run(export(load_settings(), tenant, user_id, path))
     for source, count in counts.items():
         console.print(f"{source}: {count}")
     console.print(f"{path} holds {sum(counts.values())} records")
@@ -117,7 +123,7 @@ def _lines(file: Path | None) -> list[str]:
         raise InvalidArgument("file", f"{file} cannot be read ({error})") from None
 
 
-def _found(erasure_ids: "list[str] | None") -> "list[SignedReceipt]":
+def _found(erasure_ids: "list[str] | None", tenant: str) -> "list[SignedReceipt]":
     from services.core.errors import ErasureNotFound
     from services.store.layout import Layout
     from services.store.receipts import Receipts
@@ -125,8 +131,8 @@ def _found(erasure_ids: "list[str] | None") -> "list[SignedReceipt]":
     settings = load_settings()
     receipts = Receipts(Layout(settings.data_dir, settings.bucket_count))
     if not erasure_ids:
-        return receipts.list(DEFAULT_TENANT)
-    found = receipts.get(DEFAULT_TENANT, erasure_ids)
+        return receipts.list(tenant)
+    found = receipts.get(tenant, erasure_ids)
     for erasure_id in erasure_ids:
         if erasure_id not in found:
             raise ErasureNotFound(erasure_id)

@@ -10,14 +10,39 @@ from services.runtime.errors import DeadlinePassed
 from services.store.ports import HistoryReader
 
 
+class HistoryPlaces:
+    """Reads of history that all tenants of a process may make at once."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def take(self) -> None:
+        """Take a place. Raises Overloaded where none is left."""
+        if not self._left:
+            raise Overloaded("reads of history at once")
+        self._left -= 1
+
+    def give_back(self) -> None:
+        """Give a place back."""
+        self._left += 1
+
+
 class LimitedHistory:
     """A HistoryReader that refuses more than `max_calls` reads at once and waits `deadline_s` for one.
 
     Raises Overloaded and DeadlinePassed besides what the reader raises.
     """
 
-    def __init__(self, reader: HistoryReader, *, max_calls: int, deadline_s: float) -> None:
+    def __init__(
+        self,
+        reader: HistoryReader,
+        *,
+        max_calls: int,
+        deadline_s: float,
+        places: HistoryPlaces | None = None,
+    ) -> None:
         self._reader, self._max_calls, self._deadline_s = reader, max_calls, deadline_s
+        self._places = places or HistoryPlaces(max_calls)
         self._reads: set[asyncio.Task[list[InterestVector]]] = set()
 
     async def trajectory(
@@ -35,6 +60,7 @@ class LimitedHistory:
         """Return a past trajectory; see the port."""
         if len(self._reads) >= self._max_calls:
             raise Overloaded(f"{self._max_calls} reads of history at once")
+        self._places.take()
         read = asyncio.create_task(
             self._reader.trajectory(
                 tenant,
@@ -60,5 +86,6 @@ class LimitedHistory:
 
     def _ended(self, read: "asyncio.Task[list[InterestVector]]") -> None:
         self._reads.discard(read)
+        self._places.give_back()
         if not read.cancelled():
             read.exception()  # asked for, so that asyncio does not report it as forgotten

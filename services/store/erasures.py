@@ -7,7 +7,6 @@ refused whenever it comes again.
 """
 
 import hmac
-import json
 import re
 import secrets
 from collections.abc import Iterable
@@ -250,7 +249,7 @@ def _tombstones(state: dict[str, Any], pending: list[Erasure]) -> Tombstones:
 
 
 def _pending_state(tables: EventTables, tenant: str) -> dict[str, list[str]]:
-    return json.loads(json.dumps(tables.read_state(tenant, _PENDING).get("pending", {})))
+    return dict(tables.read_state(tenant, _PENDING).get("pending", {}))
 
 
 def _requests(state: dict[str, list[str]]) -> list[Erasure]:

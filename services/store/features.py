@@ -144,7 +144,7 @@ class FeastFeatures:
                 table = f"{tenant}_{view.name}"
                 if table in tables:
                     connection.executemany(
-                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 - names are ours
+                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # nosec B608  # noqa: S608 - names are ours
                         [(key,) for key in keys],
                     )
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:

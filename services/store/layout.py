@@ -1,6 +1,7 @@
 """Where everything lies under the data folder: the one place that turns names into paths.
 
 ROOT/store.json                         bucket count; fixed when the store is made
+ROOT/keys.json                          hashes of API keys, for the owner's eyes only
 ROOT/{tenant}/inbox/{writer}/           events, items, erasures: one Delta log each
 ROOT/{tenant}/events, items, rejects    Delta tables
 ROOT/{tenant}/vectors/{space_id}        Delta table of item text vectors
@@ -61,6 +62,14 @@ class Layout:
         """Return every tenant that has a folder; the default one always."""
         found = {path.name for path in self.root.iterdir() if path.is_dir()}
         return sorted({DEFAULT_TENANT} | {name for name in found if self._is_tenant(name)})
+
+    def has_tenant(self, tenant: str) -> bool:
+        """Tell whether a tenant was made; the default one always is. A name that is none is not."""
+        return tenant == DEFAULT_TENANT or self._is_tenant(tenant)
+
+    def make_tenant(self, tenant: str) -> None:
+        """Make an empty tenant where it is absent. Raises as `tenant_dir`."""
+        self.state_dir(tenant).mkdir(parents=True, exist_ok=True)
 
     def inbox_dir(self, tenant: str, writer: str) -> Path:
         """Return one writer's inbox: a folder of the Delta logs events, items, erasures."""
@@ -139,10 +148,13 @@ class Layout:
         )
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one atomic, durable step; its folder is made if absent."""
+def write_json(path: Path, content: Any, *, is_private: bool = False) -> None:
+    """Replace a JSON file in one atomic, durable step; its folder is made if absent.
+
+    A private file can be read by its owner alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path, content)
+    draft = _draft(path, content, mode=0o600 if is_private else 0o666)
     draft.replace(path)
     _sync_folder(path.parent)
 
@@ -189,9 +201,11 @@ def _make_or_verify(path: Path, bucket_count: int) -> None:
         )
 
 
-def _draft(path: Path, content: Any) -> Path:
+def _draft(path: Path, content: Any, mode: int = 0o666) -> Path:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with draft.open("w") as file:
+    # Its mode is narrowed by the umask, as open() does.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
         json.dump(content, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())

@@ -119,8 +119,7 @@ def use_everything(client: Client) -> None:
     assert client.recommend(USER).items
     assert [user for user, _ in client.export_recommendations([USER])] == [USER]
     profile = client.get_profile(USER)
-    if profile.topics:
-        client.correct_profile(USER, profile.topics[0].topic_id, "more")
+    client.correct_profile(USER, profile.topics[0].topic_id, "more")
 
 
 def traces(root: Path, mark: str = MARK) -> list[str]:

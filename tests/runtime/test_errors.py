@@ -34,6 +34,8 @@ EXAMPLES = {
     errors.NotReady: (errors.NotReady("index", "refresh"), {"missing"}),
     errors.EventConflict: (errors.EventConflict("e"), {"event_id"}),
     errors.Cancelled: (errors.Cancelled("refresh"), {"operation"}),
+    errors.Unauthenticated: (errors.Unauthenticated("no credential"), {"problem"}),
+    errors.PermissionDenied: (errors.PermissionDenied("admin"), {"scope"}),
     errors.Unimplemented: (errors.Unimplemented("time travel"), {"feature"}),
     DeadlinePassed: (DeadlinePassed("reading", 2), {"operation"}),
     InvalidRequest: (InvalidRequest((("a", "is bad"), ("b[1].c", "is worse"))), {"field"}),

@@ -67,5 +67,5 @@ def _place(place: ErasedPlace) -> pb.ErasedPlace:
     return made
 
 
-def _state(is_done: bool) -> pb.ErasureState:
+def _state(is_done: bool) -> "pb.ErasureState.ValueType":
     return pb.ERASURE_STATE_DONE if is_done else pb.ERASURE_STATE_PENDING

@@ -141,9 +141,14 @@ class EventConflictError(DriftlineError):
 
 
 class OverloadedError(DriftlineError):
-    """The server is at a limit, or a message was too large; try again with backoff."""
+    """The server or this credential is at a limit, or a message was too large; try again with backoff.
+
+    Attributes:
+        retry_after_s: when the call can be taken, in seconds from now; None where the server did not say.
+    """
 
     is_retryable = True
+    retry_after_s: float | None = None
 
 
 class UnavailableError(DriftlineError):
