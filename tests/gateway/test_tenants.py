@@ -93,6 +93,8 @@ def asks(of: str) -> dict[str, list[Any]]:
             pro.CorrectProfileRequest(user_id=user, topic_id=f"MARK-{of}", wish="TOPIC_WISH_NONE"),
         ],
         "PrivacyService/EraseUser": [privacy_service_pb2.EraseUserRequest(user_id=user)],
+        "PrivacyService/GetErasure": [privacy_service_pb2.GetErasureRequest(erasure_id=f"e-{of}")],
+        "PrivacyService/ExportUser": [privacy_service_pb2.ExportUserRequest(user_id=user)],
         "ModelService/ListModels": [
             model_service_pb2.ListModelsRequest(),
             model_service_pb2.ListModelsRequest(page_token=f"m-{of}"),

@@ -1,9 +1,15 @@
 """A marked user lives everywhere and is erased: nothing of them is left, and nothing brings them back."""
 
+import asyncio
+import json
+import zipfile
+from collections import Counter
+
 import pytest
 from driftline import Client, ErasureState, UserNotFoundError
 
 from services.local import gateway_process
+from services.pipeline.user_export import export_user
 from services.store.receipts import Receipts, verify
 from tests.pipeline.lived import SOURCES, TENANT, USER, event, lived, traces, use_everything
 
@@ -21,6 +27,11 @@ def test_nothing_of_an_erased_user_is_left_and_nothing_brings_them_back(tmp_path
         held = list(c.export_user(USER))
         assert {record.source for record in held} == SOURCES
         assert traces(made.root)
+        counts = asyncio.run(export_user(made.settings, TENANT, USER, tmp_path / "theirs.zip"))
+        assert counts == Counter(record.source for record in held)
+        with zipfile.ZipFile(tmp_path / "theirs.zip") as archive:
+            lines = archive.read("events.jsonl").decode().splitlines()
+            assert json.loads(lines[0])["content"]["user_id"] == USER
 
         erasure_id = c.erase_user(USER).erasure_id
         with pytest.raises(UserNotFoundError):
