@@ -1,6 +1,26 @@
 """`driftline`: the commands of an operator and of a data scientist, one module a kind of work."""
 
-from services.cli import data, evaluation, keys, privacy, running, training
+from services.cli import (
+    data,
+    evaluation,
+    keys,
+    migrating,
+    privacy,
+    promoting,
+    running,
+    training,
+)
 from services.cli.app import app, main
 
-__all__ = ["app", "data", "evaluation", "keys", "main", "privacy", "running", "training"]
+__all__ = [
+    "app",
+    "data",
+    "evaluation",
+    "keys",
+    "main",
+    "migrating",
+    "privacy",
+    "promoting",
+    "running",
+    "training",
+]

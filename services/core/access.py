@@ -36,6 +36,7 @@ RPC_SCOPES: dict[str, Scope | None] = {
     "driftline.v1.PrivacyService/GetErasure": Scope.ADMIN,
     "driftline.v1.PrivacyService/ExportUser": Scope.ADMIN,
     "driftline.v1.ModelService/ListModels": Scope.READ,
+    "driftline.v1.ModelService/PromoteModel": Scope.ADMIN,
     # What may be called here at all: any credential.
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": None,
 }

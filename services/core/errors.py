@@ -55,6 +55,19 @@ class SpaceMismatch(CoreError):
         )
 
 
+class WorseThanLive(CoreError):
+    """A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
+
+    def __init__(self, model_version: str, live_model_version: str, proof: str) -> None:
+        super().__init__(
+            f"{model_version} is proven worse than the live {live_model_version}: {proof}; train again, "
+            "or say that a worse model is accepted",
+            model_version=model_version,
+            live_model_version=live_model_version,
+            proof=proof,
+        )
+
+
 class EventConflict(CoreError):
     """One event id came twice in a call with different content. Metadata: event_id."""
 

@@ -7,15 +7,17 @@ rows are what a retry compares with, so a call that was cut anywhere is simply m
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from services.core.errors import Cancelled
 from services.core.interests import make_interests
 from services.core.item_versions import ItemVersions
+from services.core.lateness import late_arrivals
 from services.core.model import Model
 from services.core.schema import USER_ID, Granularity, by_period_view, profile_view
+from services.core.spaces import require_space
 from services.encoder.positions import (
     NO_VERSION_YET,
     Position,
@@ -27,7 +29,12 @@ from services.encoder.positions import (
     users_to_make,
 )
 from services.encoder.publish import Publication, publish
-from services.encoder.rows import period_rows, rows_that_differ, users_with_gone_rows
+from services.encoder.rows import (
+    period_rows,
+    restated_rows,
+    rows_that_differ,
+    users_with_gone_rows,
+)
 from services.encoder.stores import EncoderStores
 from services.store.ports import bucket_lock_name
 
@@ -44,6 +51,8 @@ class InterestsConfig:
     bulk_day_events: int
     # From a period's close to when a backfilled vector could have been known.
     publish_lag: timedelta
+    # Under a replayed clock everything is history: nothing comes late.
+    is_replay: bool = False
     # Users made and published at once; a cancelled call stops after at most this many.
     users_a_chunk: int = 256
 
@@ -69,6 +78,8 @@ class _Bucket:
     # Of the event table.
     version: int
     events: pl.DataFrame
+    # From when on the bucket is live (see core.lateness); None where nothing of it was published.
+    live_since: datetime | None
     # What is published: by granularity, and PROFILES.
     held: dict[str, pl.DataFrame]
 
@@ -83,9 +94,10 @@ class InterestsRefresh:
     tenant: str
     # Event-time now.
     now: datetime
-    # Item versions with vectors, and fingerprints of them.
+    # Item versions with vectors, fingerprints of them, and every version's row (ITEM_COLUMNS).
     versions: ItemVersions
     items: dict[str, str]
+    item_rows: pl.DataFrame
     _computed_time: datetime | None = field(default=None, init=False)
 
     def run(
@@ -95,7 +107,9 @@ class InterestsRefresh:
 
         Raises:
             Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
+            SpaceMismatch: the item versions are of another space than the model.
         """
+        require_space(self.model.space_id, self.versions.space_id)
         users = vectors = done = 0
         for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
             # Whoever is erased meanwhile is not published from what was read before.
@@ -122,10 +136,15 @@ class InterestsRefresh:
         changed, version = tables.changed_users(tenant, bucket, since)
         if position is not None and is_still(position, changed, self.items, self.now):
             return None
+        live_since, looked = self._live_since(bucket), datetime.now(UTC)
         events = tables.read_events(tenant, bucket)
         users = users_to_make(events, changed, position, items=self.items, now=self.now)
         work = _Bucket(
-            bucket=bucket, version=version, events=events, held=self._held(bucket, users)
+            bucket=bucket,
+            version=version,
+            events=events,
+            live_since=live_since,
+            held=self._held(bucket, users),
         )
         user_count = vector_count = 0
         for start in range(0, len(users), self.config.users_a_chunk):
@@ -137,7 +156,16 @@ class InterestsRefresh:
             events, version=version, items=self.items, recipe=recipe, now=self.now
         )
         tables.write_state(tenant, name, after.to_state())
+        if live_since is None and not self.config.is_replay:
+            tables.write_state(tenant, _live_name(bucket), {"since": looked.isoformat()})
         return user_count, vector_count
+
+    def _live_since(self, bucket: int) -> datetime | None:
+        """Return from when on the bucket is live, in whichever space it was published first."""
+        if self.config.is_replay:
+            return None
+        since = self.stores.tables.read_state(self.tenant, _live_name(bucket)).get("since")
+        return datetime.fromisoformat(since) if since else None
 
     def _held(self, bucket: int, users: list[str]) -> dict[str, pl.DataFrame]:
         """Return what is published of users of a bucket: vectors by granularity, and profiles."""
@@ -150,8 +178,9 @@ class InterestsRefresh:
 
     def _chunk(self, users: list[str], work: _Bucket) -> tuple[int, int]:
         """Make and publish some users; returns users and vectors that changed."""
+        events = _of_users(work.events, users)
         made = make_interests(
-            _of_users(work.events, users),
+            events,
             self.versions,
             pooling=self.model.pooling,
             granularities=self.config.granularities,
@@ -167,17 +196,23 @@ class InterestsRefresh:
                 now=self.now,
                 computed_time=computed_time,
                 publish_lag=self.config.publish_lag,
+                late=self._late(events, granularity, work.live_since),
             )
             for granularity in self.config.granularities
         }
         held = {view: _of_users(rows, users) for view, rows in work.held.items()}
         gone = self._take_back(fresh, held)
+        different = {
+            granularity: rows_that_differ(rows, held[granularity], is_replay=self.config.is_replay)
+            for granularity, rows in fresh.items()
+        }
         publication = Publication(
             bucket=work.bucket,
             version=work.version,
             made=made,
             fresh=fresh,
-            different={g: rows_that_differ(rows, held[g]) for g, rows in fresh.items()},
+            different=different,
+            restated={g: restated_rows(different[g], fresh[g], held[g]) for g in fresh},
             held_profiles=held[PROFILES],
             item_ids=self.versions.item_ids,
             computed_time=computed_time,
@@ -185,6 +220,13 @@ class InterestsRefresh:
         publish(self.stores.features, self.model, self.tenant, publication)
         changed = [rows[USER_ID].to_list() for rows in publication.different.values()]
         return len(gone.union(*changed)), sum(map(len, changed))
+
+    def _late(
+        self, events: pl.DataFrame, granularity: Granularity, since: datetime | None
+    ) -> pl.DataFrame:
+        if since is None:
+            events, since = events.clear(), self.now
+        return late_arrivals(events, self.item_rows, granularity, since)
 
     def _take_back(
         self, fresh: dict[Granularity, pl.DataFrame], held: dict[str, pl.DataFrame]
@@ -203,6 +245,10 @@ class InterestsRefresh:
             for view, rows in held.items():
                 held[view] = rows.filter(~pl.col(USER_ID).is_in(list(gone)))
         return gone
+
+
+def _live_name(bucket: int) -> str:
+    return f"live_{bucket:04}"
 
 
 def _of_users(rows: pl.DataFrame, users: list[str]) -> pl.DataFrame:

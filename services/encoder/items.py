@@ -68,7 +68,7 @@ class ItemsRefresh:
             self.stores, self.model, self.encoder, items, tenant=self.tenant, cancelled=cancelled
         )
         vec_of = self.stores.vectors.read(self.tenant, self.model.space_id)
-        versions = load_versions(items, vec_of, self.model.tower)
+        versions = load_versions(items, vec_of, self.model)
         newest = newest_versions(items, self.now)
         titles = dict(newest.select(ITEM_ID, TITLE).iter_rows())
         fresh = catalogue_at(versions, titles, self.model, self.now)

@@ -40,6 +40,8 @@ class Publication:
     # Rows of interest_{g}_by_period: all of them, and those that are not published.
     fresh: dict[Granularity, pl.DataFrame]
     different: dict[Granularity, pl.DataFrame]
+    # Rows that are stated once more; see rows.restated_rows.
+    restated: dict[Granularity, pl.DataFrame]
     # Rows of user_profile that are published.
     held_profiles: pl.DataFrame
     # What the items of `made` are called.
@@ -61,7 +63,10 @@ def publish(features: FeatureWriter, model: Model, tenant: str, new: Publication
             at = pl.lit(new.computed_time, rows.schema[COMPUTED_TIME]).alias(COMPUTED_TIME)
             features.write_online(tenant, view, rows.with_columns(at).drop(KNOWN_TIME))
     histories = [(view, rows) for view, rows in online if "_history__" in view]
-    vectors = [(by_period_view(g, model.space_id), rows) for g, rows in new.different.items()]
+    vectors = [
+        (by_period_view(g, model.space_id), pl.concat([rows, new.restated[g]]))
+        for g, rows in new.different.items()
+    ]
     for view, rows in (*histories, profiles, *vectors):
         if not rows.is_empty():
             features.append_offline(tenant, view, new.bucket, part_name(new.version, rows), rows)

@@ -33,6 +33,7 @@ from services.core.schema import (
 )
 from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
+from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter, bucket_lock_name
 
 # Periods ahead that are stored, for every granularity.
@@ -150,7 +151,7 @@ class ForecastsRefresh:
             model=self.model,
             forecaster=forecaster,
             computed_time=computed_time,
-            known_time=min(made_at.end + self.config.publish_lag, computed_time),
+            known=self._known(rows, users, made_at, computed_time),
         )
         different = rows_that_differ(forecast_rows(made), held)
         if different.is_empty():
@@ -159,6 +160,18 @@ class ForecastsRefresh:
         self._publish(bucket, granularity, different, states)
         self._users.update(different[USER_ID].to_list())
         self._count += len(different) * len(HORIZONS)
+
+    def _known(
+        self, rows: pl.DataFrame, users: pl.Series, made_at: Period, computed_time: datetime
+    ) -> pl.DataFrame:
+        """Return when each user's forecast could have been made: once all it rests on was known."""
+        close = made_at.end + self.config.publish_lag
+        known = pl.max_horizontal(pl.col(KNOWN_TIME).max(), pl.lit(close, TIME))
+        return (
+            rows.filter(pl.col(USER_ID).is_in(users.implode()))
+            .group_by(USER_ID)
+            .agg(pl.min_horizontal(known, pl.lit(computed_time, TIME)).alias(KNOWN_TIME))
+        )
 
     def _publish(
         self, bucket: int, granularity: Granularity, rows: pl.DataFrame, states: pl.DataFrame

@@ -74,11 +74,22 @@ class Follower:
         erased = self._erase()
         self._items_due |= bool(taken.items or taken.events)
         if self._items_due:
-            self.compute.refresh_items()
+            for model_version in self._models():
+                self.compute.refresh_items(model_version=model_version)
             self._items_due = False
             self._vectors_due.set()
         if taken.items or taken.events or erased:
             log.info("took in", events=taken.events, items=taken.items, erased=erased)
+
+    def _bucket(self, bucket: int, model_version: str, *, is_new_day: bool) -> None:
+        interests = self.compute.refresh_interests([bucket], model_version=model_version)
+        if interests.user_count or is_new_day:
+            self.compute.refresh_forecasts([bucket], model_version=model_version)
+
+    def _models(self) -> tuple[str, ...]:
+        """Return whose spaces are kept fresh: the live model's (an empty name), and the shadow's."""
+        shadow = self.stores.models.shadow(self.tenant)
+        return ("",) if shadow is None else ("", shadow.model_version)
 
     def _erase(self) -> int:
         """Carry out erasures; receipts that wait for bytes to go are looked at now and then."""
@@ -103,7 +114,6 @@ class Follower:
         for bucket in range(self.settings.bucket_count):
             if self._stopped.is_set():
                 return
-            interests = self.compute.refresh_interests([bucket])
-            if interests.user_count or today != self._looked_on:
-                self.compute.refresh_forecasts([bucket])
+            for model_version in self._models():
+                self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
         self._looked_on = today

@@ -6,13 +6,16 @@
           -> interest vectors      (encoder, bucket by bucket)
           -> forecasts             (forecaster, bucket by bucket)
 
-Every step is incremental and idempotent: a refresh that was cut is simply run again.
+Every step is incremental and idempotent: a refresh that was cut is simply run again. During a
+migration the encoder's and the forecaster's steps are done in both spaces.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypedDict, TypeVar
+
+from driftline.v1 import encoder_service_pb2, forecaster_service_pb2
 
 from services.core.progress import Progress
 from services.core.schema import DEFAULT_TENANT
@@ -53,6 +56,16 @@ class RefreshSummary:
     forecaster_pids: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceRefresh:
+    """What encoder and forecaster did in one space."""
+
+    items: encoder_service_pb2.RefreshItemsResponse
+    # By bucket.
+    interests: list[encoder_service_pb2.RefreshInterestsResponse]
+    forecasts: list[forecaster_service_pb2.RefreshForecastsResponse]
+
+
 def refresh(
     stores: Stores,
     compute: ComputeClient,
@@ -80,18 +93,13 @@ def refresh(
         stores.tables, stores.features, stores.models, stores.overlays, settings, tenant
     )
     on_progress("preprocess", 1, 1)
-    items = compute.refresh_items(is_full=is_full)
-    on_progress("encode items", 1, 1)
-    interests = _each_bucket(
-        lambda bucket: compute.refresh_interests([bucket], is_full=is_full),
-        settings.bucket_count, "interest vectors", on_progress,
-    )  # fmt: skip
-    forecasts = _each_bucket(
-        lambda bucket: compute.refresh_forecasts([bucket], is_full=is_full),
-        settings.bucket_count, "forecasts", on_progress,
-    )  # fmt: skip
-    # Only now: other teams must not meet a space that is half filled.
-    stores.features.point_services(tenant, items.space_id)
+    made = refresh_space(compute, settings, is_full=is_full, on_progress=on_progress)
+    items, interests, forecasts = made.items, made.interests, made.forecasts
+    # Only now: other teams must not meet a space that is half filled, nor one that a migration left.
+    if stores.models.live(tenant).space_id == items.space_id:
+        stores.features.point_services(tenant, items.space_id)
+    if (shadow := stores.models.shadow(tenant)) is not None:
+        refresh_space(compute, settings, model_version=shadow.model_version, is_full=is_full)
     return RefreshSummary(
         preprocess=taken,
         erased_users=erased,
@@ -105,6 +113,32 @@ def refresh(
     )
 
 
+def refresh_space(
+    compute: ComputeClient,
+    settings: Settings,
+    *,
+    model_version: str = "",
+    is_full: bool = False,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> SpaceRefresh:
+    """Bring items, vectors and forecasts of one model's space up to date (empty: the live one's).
+
+    Raises as refresh.
+    """
+    by: _By = {"is_full": is_full, "model_version": model_version}
+    items = compute.refresh_items(**by)
+    on_progress("encode items", 1, 1)
+    interests = _each_bucket(
+        lambda bucket: compute.refresh_interests([bucket], **by),
+        settings.bucket_count, "interest vectors", on_progress,
+    )  # fmt: skip
+    forecasts = _each_bucket(
+        lambda bucket: compute.refresh_forecasts([bucket], **by),
+        settings.bucket_count, "forecasts", on_progress,
+    )  # fmt: skip
+    return SpaceRefresh(items=items, interests=interests, forecasts=forecasts)
+
+
 def _each_bucket(
     step: Callable[[int], Answer], bucket_count: int, stage: str, on_progress: Progress
 ) -> list[Answer]:
@@ -115,6 +149,11 @@ def _each_bucket(
             answers.append(answer)
             on_progress(stage, len(answers), bucket_count)
     return answers
+
+
+class _By(TypedDict):
+    is_full: bool
+    model_version: str
 
 
 def _pids(pids: list[int]) -> tuple[int, ...]:

@@ -67,6 +67,10 @@ TABLE: dict[type[errors.CoreError], "tuple[grpc.StatusCode, ErrorReason.ValueTyp
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_SPACE_MISMATCH,
     ),
+    errors.WorseThanLive: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_WORSE_THAN_LIVE,
+    ),
     errors.Overloaded: (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorReason.ERROR_REASON_OVERLOADED,

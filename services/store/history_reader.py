@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,16 +20,21 @@ def trajectory_of(
     rows: pl.DataFrame,
     granularity: Granularity,
     *,
+    space_id: str,
     event_time: datetime,
     ingest_time: datetime,
     limit: int,
+    declared: datetime | None,
     before: int | None = None,
 ) -> list[InterestVector]:
     """Return one user's trajectory from that user's rows of interest_{g}_by_period.
 
-    Of a period's rows with `known_time <= ingest_time`, the newest computed by then counts;
-    where none was (the period was backfilled later), the newest of all.
+    Of a period's rows the newest that was computed by `ingest_time` counts, so that what comes in
+    or is made later changes no answer. Before the space was declared nothing was computed: what
+    could have been known stands in, each period by its newest row with `known_time <= ingest_time`.
     """
+    if declared is not None and ingest_time >= declared:
+        rows = rows.filter(pl.col(names.COMPUTED_TIME) <= ingest_time)
     newest = (
         rows.filter(
             (pl.col(names.KNOWN_TIME) <= ingest_time) & (pl.col(names.PERIOD_START) < event_time)
@@ -37,15 +43,16 @@ def trajectory_of(
         .unique(names.PERIOD_START, keep="last", maintain_order=True)
         .sort(names.PERIOD_START)
     )
-    vectors = [_vector(row, granularity) for row in newest.iter_rows(named=True)]
+    vectors = [_vector(row, granularity, space_id) for row in newest.iter_rows(named=True)]
     if before is not None:
         vectors = [vector for vector in vectors if vector.period.ordinal < before]
     return vectors[max(len(vectors) - limit, 0) :]
 
 
-def _vector(row: dict[str, object], granularity: Granularity) -> InterestVector:
+def _vector(row: dict[str, Any], granularity: Granularity, space_id: str) -> InterestVector:
     features = {**row, names.VEC: np.asarray(row[names.VEC], np.float32)}
-    return interest_of(features, granularity, row[names.COMPUTED_TIME], row[names.KNOWN_TIME])  # type: ignore[arg-type]
+    times = row[names.COMPUTED_TIME], row[names.KNOWN_TIME]
+    return interest_of(features, granularity, *times, space_id)
 
 
 class ParquetHistory:
@@ -53,6 +60,8 @@ class ParquetHistory:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        # By tenant and space; written once, before the first row.
+        self._declared: dict[tuple[str, str], datetime | None] = {}
 
     async def trajectory(
         self,
@@ -76,11 +85,17 @@ class ParquetHistory:
         rows = await asyncio.to_thread(
             offline_parts.read, self._layout, tenant, view, bucket, [user_id]
         )
+        declared = self._declared.get((tenant, space_id))
+        if declared is None:
+            declared = offline_parts.declared_time(self._layout, tenant, space_id)
+            self._declared[tenant, space_id] = declared
         return trajectory_of(
             rows,
             granularity,
+            space_id=space_id,
             event_time=event_time,
             ingest_time=ingest_time,
             limit=limit,
+            declared=declared,
             before=before,
         )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
@@ -46,11 +46,14 @@ class MemoryFeatures(InterestReads):
         # Rows by id, by (tenant, view); parts by (bucket, part), by (tenant, view).
         self._online: dict[_Key, dict[str, StoredRow]] = {}
         self._offline: dict[_Key, dict[tuple[int, str], pl.DataFrame]] = {}
+        # When each (tenant, space) was first applied.
+        self._declared: dict[_Key, datetime] = {}
         # The space that feature services answer from, by tenant.
         self.served: dict[str, str] = {}
 
     def apply(self, tenant: str, space_id: str) -> None:
         """Declare every view of a space."""
+        self._declared.setdefault((tenant, space_id), datetime.now(UTC))
         for name in views_of(space_id):
             self._online.setdefault((tenant, name), {})
             self._offline.setdefault((tenant, name), {})
@@ -153,9 +156,11 @@ class MemoryFeatures(InterestReads):
         return trajectory_of(
             rows.filter(pl.col(names.USER_ID) == user_id),
             granularity,
+            space_id=space_id,
             event_time=event_time,
             ingest_time=ingest_time,
             limit=limit,
+            declared=self._declared.get((tenant, space_id)),
             before=before,
         )
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,7 @@ from services.core.schema import bucket_of
 from services.core.views import View, views_of
 from services.store.files import replacing
 from services.store.frames import columns_of, conform, kept_columns, newest_rows
-from services.store.layout import Layout
+from services.store.layout import Layout, read_json, write_json
 from services.store.ports import Removed
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -22,13 +23,22 @@ _SCHEMA_PART = "part-schema.parquet"
 
 
 def declare(layout: Layout, tenant: str, space_id: str) -> None:
-    """Write the zero-row part of every view of a space that lacks it."""
+    """Write the zero-row part of every view of a space that lacks it, and when it was first done."""
+    declared = layout.declared_file(tenant, space_id)
+    if not declared.exists():
+        write_json(declared, {"declared_time": datetime.now(UTC).isoformat()})
     for view in views_of(space_id).values():
         if view.shares_history_of:
             continue
         path = layout.offline_dir(tenant, view.name) / _SCHEMA_PART
         if not path.exists():
             _write(path, pl.DataFrame(schema=columns_of(view)))
+
+
+def declared_time(layout: Layout, tenant: str, space_id: str) -> datetime | None:
+    """Return when a space was first declared; None where nobody wrote it down."""
+    said = read_json(layout.declared_file(tenant, space_id)).get("declared_time")
+    return datetime.fromisoformat(said) if said else None
 
 
 def append(

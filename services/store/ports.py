@@ -91,8 +91,10 @@ class HistoryReader(Protocol):
     ) -> list[InterestVector]:
         """Return at most `limit` vectors, oldest first.
 
-        They are the newest periods that had begun before `event_time`, each as its newest row with
-        `known_time <= ingest_time`; only ordinals below `before` where given.
+        They are the newest periods that had begun before `event_time`, each as its newest row that
+        was computed by `ingest_time`: what is written later changes no answer. Where the space was
+        declared only later, each as its newest row with `known_time <= ingest_time`: what could
+        have been known. Only ordinals below `before` where given.
         """
         ...
 
@@ -435,6 +437,18 @@ class ModelRegistry(Protocol):
 
     def rollback(self, tenant: str) -> None:
         """Make the previous model live again. Raises NotReady where there is none."""
+        ...
+
+    def shadow(self, tenant: str) -> ModelInfo | None:
+        """Return the model that is refreshed beside the live one; None outside a migration."""
+        ...
+
+    def set_shadow(self, tenant: str, model_version: str | None) -> None:
+        """Begin to refresh a model beside the live one, or end it with None."""
+        ...
+
+    def switch(self, tenant: str, model_version: str) -> None:
+        """Make the shadow live and the live model previous and shadow, in one atomic step."""
         ...
 
     def live(self, tenant: str) -> ModelInfo:

@@ -74,15 +74,21 @@ class ToyText:
 
 
 class HeldModels:
-    """Stands for LiveModels: serves the model it holds."""
+    """Stands for LiveModels: serves the model it holds, and others by name."""
 
-    def __init__(self, live: Model | None) -> None:
-        self.live = live
+    def __init__(self, live: Model | None, *others: Model) -> None:
+        self.live, self.others = live, others
 
     def model(self, tenant: str) -> Model:
         if self.live is None:
             raise NotReady("live model", "run `driftline train`")
         return self.live
+
+    def named(self, tenant: str, model_version: str) -> Model:
+        for other in self.others:
+            if other.model_version == model_version:
+                return other
+        return self.model(tenant)
 
 
 class CountingCatalogues(MemoryCatalogues):

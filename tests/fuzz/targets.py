@@ -63,6 +63,7 @@ REQUESTS: list[tuple[Any, Translate]] = [
     (pro.CorrectProfileRequest, _at_now(profiles.correct_query_from_pb)),
     (privacy_service_pb2.EraseUserRequest, privacy.user_from_pb),
     (model_service_pb2.ListModelsRequest, models.models_query_from_pb),
+    (model_service_pb2.PromoteModelRequest, models.promote_query_from_pb),
     (encoder_service_pb2.EncodeItemsRequest, encoder.texts_from_pb),
     (encoder_service_pb2.EncodeHistoriesRequest, encoder.histories_from_pb),
     (encoder_service_pb2.RefreshItemsRequest, encoder.items_refresh_from_pb),

@@ -99,6 +99,9 @@ def asks(of: str) -> dict[str, list[Any]]:
             model_service_pb2.ListModelsRequest(),
             model_service_pb2.ListModelsRequest(page_token=f"m-{of}"),
         ],
+        "ModelService/PromoteModel": [
+            model_service_pb2.PromoteModelRequest(model_version=f"m-{of}", accepts_worse=True),
+        ],
     }
 
 

@@ -29,6 +29,10 @@ EXAMPLES = {
         errors.SpaceMismatch("a", "b"),
         {"expected_space_id", "actual_space_id"},
     ),
+    errors.WorseThanLive: (
+        errors.WorseThanLive("m2", "m1", "0.1 against 0.2"),
+        {"model_version", "live_model_version", "proof"},
+    ),
     errors.Overloaded: (errors.Overloaded("3 calls"), {"limit"}),
     errors.DependencyUnavailable: (errors.DependencyUnavailable("redis"), {"dependency"}),
     errors.NotReady: (errors.NotReady("index", "refresh"), {"missing"}),

@@ -20,9 +20,11 @@ from .errors import (
     UnsupportedError,
     UserNotFoundError,
     Violation,
+    WorseThanLiveError,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
 from .privacy_types import ErasedPlace, Erasure, ErasureReceipt, ErasureState, UserRecord
+from .promotions import Comparison, Promotion
 from .types import (
     ActivityPattern,
     AsOf,
@@ -62,15 +64,16 @@ from .vectors import Vector, cosine, distance, dot, mean, norm, normalise
 
 __all__ = [
     "AccessDeniedError", "ActivityPattern", "AsOf", "AsyncClient", "Basis", "BasisKind",
-    "ChangePoint", "CitedItem", "Client", "ClientOptions", "ConsumedPolicy", "DeadlineError",
-    "Deadlines", "DriftlineError", "ErasedPlace", "Erasure", "ErasureNotFoundError",
-    "ErasureReceipt", "ErasureState", "Event", "EventConflictError", "EventKind", "Evidence",
-    "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity", "Interest",
-    "InterestBatch", "InternalError", "InvalidArgumentError", "Item", "ItemNotFoundError", "Model",
-    "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError", "OverloadedError",
-    "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts", "ScoredItem",
-    "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding", "TopicTrend",
-    "TopicWish", "Trajectory", "UnavailableError", "UnsupportedError", "UserNotFoundError",
-    "UserRecord", "Vector", "Violation", "WriteResult", "__version__", "cosine", "distance", "dot",
-    "mean", "norm", "normalise",
+    "ChangePoint", "CitedItem", "Client", "ClientOptions", "Comparison", "ConsumedPolicy",
+    "DeadlineError", "Deadlines", "DriftlineError", "ErasedPlace", "Erasure",
+    "ErasureNotFoundError", "ErasureReceipt", "ErasureState", "Event", "EventConflictError",
+    "EventKind", "Evidence", "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep",
+    "Granularity", "Interest", "InterestBatch", "InternalError", "InvalidArgumentError", "Item",
+    "ItemNotFoundError", "Model", "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError",
+    "OverloadedError", "PeriodVector", "Profile", "Promotion", "RankedItems", "Retries",
+    "ScoreParts", "ScoredItem", "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest",
+    "TopicStanding", "TopicTrend", "TopicWish", "Trajectory", "UnavailableError",
+    "UnsupportedError", "UserNotFoundError", "UserRecord", "Vector", "Violation",
+    "WorseThanLiveError", "WriteResult", "__version__", "cosine", "distance", "dot", "mean", "norm",
+    "normalise",
 ]  # fmt: skip

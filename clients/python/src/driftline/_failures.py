@@ -24,6 +24,7 @@ _BY_REASON: dict[str, type[e.DriftlineError]] = {
     "ITEM_NOT_FOUND": e.ItemNotFoundError,
     "ERASURE_NOT_FOUND": e.ErasureNotFoundError,
     "SPACE_MISMATCH": e.SpaceMismatchError,
+    "WORSE_THAN_LIVE": e.WorseThanLiveError,
     "OVERLOADED": e.OverloadedError,
     "DEPENDENCY_UNAVAILABLE": e.UnavailableError,
     "NOT_READY": e.NotReadyError,

@@ -131,6 +131,15 @@ class SpaceMismatchError(DriftlineError):
         self.actual_space_id = actual_space_id
 
 
+class WorseThanLiveError(DriftlineError):
+    """A model is proven worse than the live one; see `Client.promote_model`."""
+
+    @property
+    def proof(self) -> str:
+        """The figures that prove it."""
+        return self.metadata.get("proof", "")
+
+
 class EventConflictError(DriftlineError):
     """One event id came twice in a call with different content."""
 
