@@ -32,7 +32,7 @@ def declare(layout: Layout, tenant: str, space_id: str) -> None:
             continue
         path = layout.offline_dir(tenant, view.name) / _SCHEMA_PART
         if not path.exists():
-            _write(path, pl.DataFrame(schema=columns_of(view)))
+            write(path, pl.DataFrame(schema=columns_of(view)))
 
 
 def declared_time(layout: Layout, tenant: str, space_id: str) -> datetime | None:
@@ -59,7 +59,7 @@ def append(
     if not _PART.fullmatch(part):
         raise InvalidArgument("part", f"{part!r} must match {_PART.pattern}")
     folder = _folder(layout, tenant, view)
-    _write(folder / f"part-b{bucket:04}-{part}.parquet", conform(view, rows))
+    write(folder / f"part-b{bucket:04}-{part}.parquet", conform(view, rows))
 
 
 def read(
@@ -136,7 +136,7 @@ def erase_everywhere(layout: Layout, tenant: str, bucket: int, user_ids: Sequenc
             theirs = lazy.select(names.USER_ID).filter(is_theirs).collect()[names.USER_ID]
             if len(theirs):
                 removed.update(dict(theirs.value_counts().iter_rows()))
-                _write(path, pl.read_parquet(path, glob=False).filter(~is_theirs))
+                write(path, pl.read_parquet(path, glob=False).filter(~is_theirs))
     return dict(removed)
 
 
@@ -153,7 +153,7 @@ def rows_of(layout: Layout, tenant: str, view: str, bucket: int, user_id: str) -
 def _erase_from(path: Path, user_ids: list[str]) -> None:
     held = pl.scan_parquet(path).select(pl.col(names.USER_ID).is_in(user_ids).any()).collect()
     if held.item():
-        _write(path, pl.read_parquet(path).filter(~pl.col(names.USER_ID).is_in(user_ids)))
+        write(path, pl.read_parquet(path).filter(~pl.col(names.USER_ID).is_in(user_ids)))
 
 
 def _folder(layout: Layout, tenant: str, view: View) -> Path:
@@ -167,7 +167,8 @@ def _parts(folder: Path, bucket: int) -> list[Path]:
     return sorted(folder.glob(f"part-b{bucket:04}-*.parquet"))
 
 
-def _write(path: Path, rows: pl.DataFrame) -> None:
+def write(path: Path, rows: pl.DataFrame) -> None:
+    """Put a part in the place of the one there, durably. Raises DependencyUnavailable."""
     try:
         with replacing(path) as draft:
             rows.write_parquet(draft)
