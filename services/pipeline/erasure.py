@@ -105,13 +105,15 @@ def erase_requested(
     )  # fmt: skip
     with tables.job_lock(tenant, _LOCK):
         pending = pending_erasures(tables, tenant)
-        if pending:
-            _carry_out(stores, pending)
-        _settle(stores)
+        made = _carry_out(stores, pending) if pending else []
+        _settle(stores, made)
+        if pending:  # only now: a pass that was cut is made again, and its counts are added up
+            finish_erasures(tables, tenant, [erasure.erasure_id for erasure in pending])
     return len({erasure.user_id for erasure in pending})
 
 
-def _carry_out(stores: _Stores, pending: list[Erasure]) -> None:
+def _carry_out(stores: _Stores, pending: list[Erasure]) -> list[Receipt]:
+    """Remove rows everywhere; returns receipts on which every place is pending."""
     tables, tenant = stores.tables, stores.tenant
     known = with_salt(tables, tenant)
     until = {erasure.user_id: erasure.requested_time for erasure in pending}  # oldest first
@@ -128,9 +130,7 @@ def _carry_out(stores: _Stores, pending: list[Erasure]) -> None:
             _count(removed, stores.features.erase_everywhere(tenant, bucket, users))
     _count(removed, tables.erase_rest(tenant, until))
     removed["corrections"].update(stores.overlays.erase(tenant, list(until)))
-    receipts = _receipts(stores, pending, known, removed, models)
-    Receipts(stores.layout).put(tenant, receipts)
-    finish_erasures(tables, tenant, [erasure.erasure_id for erasure in pending])
+    return _receipts(stores, pending, known, removed, models)
 
 
 def _count(removed: dict[str, Counter[str]], places: dict[str, Removed]) -> None:
@@ -166,10 +166,15 @@ def _receipts(
     return receipts
 
 
-def _settle(stores: _Stores) -> None:
-    """Look after the bytes of what was removed, and bring pending receipts up to date."""
+def _settle(stores: _Stores, made: list[Receipt]) -> None:
+    """Look after the bytes of what was removed, and write receipts: new ones, and those that wait."""
     receipts = Receipts(stores.layout)
-    waiting = [signed.receipt for signed in receipts.list(stores.tenant, is_pending=True)]
+    new_ids = {receipt.erasure_id for receipt in made}
+    waiting = [
+        signed.receipt
+        for signed in receipts.list(stores.tenant, is_pending=True)
+        if signed.receipt.erasure_id not in new_ids
+    ] + made
     if not waiting:
         return
     since = max(receipt.removed_time for receipt in waiting)
@@ -189,7 +194,12 @@ def _settle(stores: _Stores) -> None:
             last = max(one.expires_time for one in holding)
             theirs[BACKUPS] = (f"{len(holding)} made before the rows were removed", last)
         after.append(settled(receipt, theirs, datetime.now(UTC)))
-    receipts.put(tenant, [new for new, old in zip(after, waiting, strict=True) if new != old])
+    changed = [
+        new
+        for new, old in zip(after, waiting, strict=True)
+        if new != old or new.erasure_id in new_ids
+    ]
+    receipts.put(tenant, changed)
 
 
 def _training(stores: _Stores, waiting: list[Receipt]) -> Left:

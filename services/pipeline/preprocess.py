@@ -130,6 +130,8 @@ def _store(
 ) -> PreprocessSummary:
     # First: this batch's events from before a request must not get past it.
     record_erasures(tables, tenant, batch.erasures)
+    if batch.events.is_empty() and batch.items.is_empty():
+        return PreprocessSummary(erasures=batch.erasures.height)
     raw, refused = _split_erased(tables, tenant, batch.events)
     cleaned = clean_events(raw.with_columns(pl.lit(None, pl.Int64).alias(LINE)), now)
     distinct = drop_duplicates(cleaned.events)

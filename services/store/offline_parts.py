@@ -136,7 +136,7 @@ def erase_everywhere(layout: Layout, tenant: str, bucket: int, user_ids: Sequenc
             theirs = lazy.select(names.USER_ID).filter(is_theirs).collect()[names.USER_ID]
             if len(theirs):
                 removed.update(dict(theirs.value_counts().iter_rows()))
-                write(path, pl.read_parquet(path, glob=False).filter(~is_theirs))
+                write(path, lazy.filter(~is_theirs).collect())
     return dict(removed)
 
 

@@ -113,8 +113,10 @@ class SqliteOverlays:
         if not self._layout.overlays_file(tenant).exists():
             return {}
         with self._named(), self._lock:
-            query = "PRAGMA wal_checkpoint(TRUNCATE)"
-            is_busy, _, _ = self._connection(tenant).execute(query).fetchone()
+            connection = self._connection(tenant)
+            # secure_delete leaves copies that a page had when it was split.
+            connection.execute("VACUUM")
+            is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         why = "a long read holds the log of the store of corrections"
         return {"corrections": (why, None)} if is_busy else {}
 

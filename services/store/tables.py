@@ -284,14 +284,18 @@ class DeltaTables:
         with _erasing(), self._lock(tenant, "tables"):
             for table in ("events", "rejects"):
                 path = self._table(tenant, table)
-                if not held:
-                    delta.sweep(path, is_owner=True)
-                elif delta.strays(path, since):
+                if not delta.strays(path, datetime.now(UTC)):
+                    continue
+                if held:
                     left[table] = (f"a {held[0].what} reads the files of before", held[0].until)
+                else:
+                    delta.sweep(path, is_owner=True)
         with _erasing(), self.intake_lock(tenant):
             for writer in self._layout.inbox_writers(tenant):
                 for log in ("events", "erasures"):
                     path = self._log_dir(tenant, f"{writer}/{log}")
+                    if not delta.strays(path, since):  # cheaper than a sweep that finds nothing
+                        continue
                     delta.sweep(path, is_owner=False)
                     if delta.strays(path, since):
                         gone_by = since + timedelta(hours=delta.ORPHAN_HOURS)
