@@ -49,8 +49,9 @@ def refresh(
     """
     from services.pipeline.compute import open_compute
     from services.pipeline.follow import Follower
+    from services.pipeline.health import is_due, keep_health
     from services.pipeline.refresh import refresh as run_refresh
-    from services.pipeline.stores import open_stores
+    from services.pipeline.stores import open_check, open_stores
 
     settings = load_settings()
     with open_compute(settings, tenant) as compute:
@@ -66,8 +67,17 @@ def refresh(
                     on_progress=bars.report,
                 )
             print_figures("refreshed", summary)
+            if is_due(stores, tenant):
+                health = keep_health(stores, open_check(stores, settings, tenant), tenant)
+                print_figures("health", health)
             return
-        follower = Follower(stores=stores, compute=compute, settings=settings, tenant=tenant)
+        follower = Follower(
+            stores=stores,
+            compute=compute,
+            settings=settings,
+            tenant=tenant,
+            open_check=lambda: open_check(stores, settings, tenant),
+        )
         follower.start()
         wait_for_stop(console, "following the inbox; Ctrl-C stops")
         follower.stop()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.app import app, console, print_figures
+from services.cli.app import Tenant, app, console, print_figures
 from services.core.errors import InvalidArgument
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.settings import load_settings
@@ -27,6 +27,7 @@ def migrate(
         bool,
         typer.Option("--accept-worse", help="Switch although the verification found problems."),
     ] = False,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Move to another vector space under load: backfill, verify, switch; or roll back, or finish.
 
@@ -43,12 +44,13 @@ def migrate(
     if [bool(to), rollback, finish].count(True) != 1:
         raise InvalidArgument("migrate", "say one of --to MODEL, --rollback, --finish")
     settings = load_settings()
-    with open_compute(settings, DEFAULT_TENANT) as compute:
+    with open_compute(settings, tenant) as compute:
         migration = Migration(
             stores=open_stores(settings),
             catalogues=FolderCatalogues(Layout(settings.data_dir, settings.bucket_count)),
             compute=compute,
             settings=settings,
+            tenant=tenant,
         )
         if rollback:
             model = migration.rollback()

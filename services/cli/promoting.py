@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.app import app, console, print_figures
+from services.cli.app import Tenant, app, console, print_figures
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars
@@ -22,6 +22,7 @@ def compare(
     origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 4,
     users: Annotated[int, typer.Option(min=1, help="Users asked at an origin, at most.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Rank the last periods by a model and by the live one, pair them user by user, keep it in the model's card.
 
@@ -37,7 +38,7 @@ def compare(
     from services.training.command import item_texts
 
     stores = open_stores(load_settings())
-    models, tables, tenant = stores.models, stores.tables, DEFAULT_TENANT
+    models, tables = stores.models, stores.tables
     folder = Path(models.folder(tenant, model))
     live = load_model(Path(models.folder(tenant, models.live(tenant).model_version)))
     with StageBars(console) as bars:
@@ -64,6 +65,7 @@ def promote(
         bool,
         typer.Option("--although-worse", help="Promote even what is proven worse than the live."),
     ] = False,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Make a model of the live space live; gateways follow at their next poll.
 
@@ -74,7 +76,7 @@ def promote(
     from services.store.promotion import promote_checked
 
     registry = open_stores(load_settings()).models
-    made = promote_checked(registry, DEFAULT_TENANT, model, accepts_worse=although_worse)
+    made = promote_checked(registry, tenant, model, accepts_worse=although_worse)
     console.print(f"model [bold]{made.model.model_version}[/] is live")
     if made.comparison is None:
         console.print("it was not compared with the model that was live: `driftline compare` does")

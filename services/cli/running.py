@@ -27,7 +27,7 @@ def up(
     from services.local import local_stack
     from services.pipeline.compute import open_compute
     from services.pipeline.follow import Follower
-    from services.pipeline.stores import open_stores
+    from services.pipeline.stores import open_check, open_stores
     from services.runtime.server import check_listening_is_safe, told_insecure
 
     settings = told_insecure(load_settings()) if insecure else load_settings()
@@ -40,8 +40,12 @@ def up(
         running = stack.__enter__()
     try:
         with open_compute(running.settings, DEFAULT_TENANT) as compute:
+            stores = open_stores(running.settings)
             follower = Follower(
-                stores=open_stores(running.settings), compute=compute, settings=running.settings
+                stores=stores,
+                compute=compute,
+                settings=running.settings,
+                open_check=lambda: open_check(stores, running.settings),
             )
             follower.start()
             console.print(

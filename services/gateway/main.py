@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from services.core.schema import DEFAULT_TENANT
 from services.gateway.tenants import Tenants
+from services.runtime.health import StoreHealth
 from services.runtime.logs import configure_logs
 from services.runtime.metrics import Metrics
 from services.runtime.server import serve_until_stopped, told_insecure
@@ -38,10 +39,13 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM, then drain: what was accepted is committed and answered."""
     threads = ThreadPoolExecutor(THREADS + 2 * settings.max_history_calls, "gateway")
     asyncio.get_running_loop().set_default_executor(threads)
-    tenants = Tenants(settings, Layout(settings.data_dir, settings.bucket_count))
+    layout = Layout(settings.data_dir, settings.bucket_count)
+    tenants = Tenants(settings, layout)
     try:
         services = await tenants.open(DEFAULT_TENANT)
-        await serve_until_stopped(settings, services, Metrics(), tenants.register)
+        metrics = Metrics()
+        metrics.registry.register(StoreHealth(layout))
+        await serve_until_stopped(settings, services, metrics, tenants.register)
     finally:
         await tenants.close()
 

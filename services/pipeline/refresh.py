@@ -13,6 +13,7 @@ migration the encoder's and the forecaster's steps are done in both spaces.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypedDict, TypeVar
 
 from driftline.v1 import encoder_service_pb2, forecaster_service_pb2
@@ -23,6 +24,7 @@ from services.pipeline.compute import ComputeClient
 from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import PreprocessSummary, preprocess
 from services.runtime.settings import Settings
+from services.store.health import REFRESHED, refreshed_to_state
 from services.store.ports import EventTables, FeatureWriter, ModelRegistry, Overlays
 
 Answer = TypeVar("Answer")
@@ -88,6 +90,7 @@ def refresh(
     Raises:
         NotReady: no model is live. DependencyUnavailable: a store or service did not answer.
     """
+    began = datetime.now(UTC)
     taken = preprocess(stores.tables, settings, tenant=tenant)
     erased = erase_requested(
         stores.tables, stores.features, stores.models, stores.overlays, settings, tenant
@@ -100,6 +103,7 @@ def refresh(
         stores.features.point_services(tenant, items.space_id)
     if (shadow := stores.models.shadow(tenant)) is not None:
         refresh_space(compute, settings, model_version=shadow.model_version, is_full=is_full)
+    stores.tables.write_state(tenant, REFRESHED, refreshed_to_state(began))
     return RefreshSummary(
         preprocess=taken,
         erased_users=erased,
