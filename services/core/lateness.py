@@ -10,6 +10,7 @@ from datetime import datetime
 
 import polars as pl
 
+from services.core.instants import TIME
 from services.core.schema import (
     EVENT_TIME,
     INGEST_TIME,
@@ -24,6 +25,15 @@ from services.core.schema import (
 ARRIVED_TIME = "arrived_time"
 # Polars' weeks begin on Monday, as ours do.
 _SPANS = {Granularity.DAY: "1d", Granularity.WEEK: "1w", Granularity.MONTH: "1mo"}
+
+
+NOTHING_LATE = pl.DataFrame(
+    schema={
+        USER_ID: pl.String(),
+        PERIOD_START: TIME,
+        ARRIVED_TIME: TIME,
+    }
+)
 
 
 def late_arrivals(

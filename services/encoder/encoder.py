@@ -6,7 +6,7 @@ Shape suffixes: N = items, D = width.
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -17,10 +17,9 @@ from services.core.pooling import F64, I64, PoolingConfig, event_weights, pool_p
 from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT
 from services.core.spaces import require_space
+from services.encoder.described import Described, DescribedItems
 from services.encoder.interests import InterestsConfig, InterestsRefresh, InterestsSummary
-from services.encoder.item_vectors import load_versions
 from services.encoder.items import ItemsRefresh, ItemsSummary
-from services.encoder.positions import fingerprints
 from services.encoder.stores import Encoders, EncoderStores
 from services.runtime.serving import check_buckets
 from services.runtime.settings import Settings
@@ -53,6 +52,9 @@ class Encoder:
         self._stores = stores
         self._settings = settings
         self._encoders = Encoders(stores.load_encoder)
+        self._described = DescribedItems(stores.tables, stores.vectors)
+        # By tenant and space: what was described, and published, when items were last refreshed.
+        self._settled: dict[tuple[str, str], tuple[Described, str, ItemsSummary]] = {}
         self._applied: set[tuple[str, str]] = set()
         # A retry that comes while the call it repeats has not yet noticed its end waits for it.
         self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
@@ -111,8 +113,22 @@ class Encoder:
             now=self._settings.clock(),
             bucket_count=self._settings.bucket_count,
         )
-        with self._refreshing[tenant, model.space_id, "items"]:
-            return refresh.run(is_full=is_full, cancelled=cancelled)
+        key = tenant, model.space_id
+        with self._refreshing[*key, "items"]:
+            held = self._settled.get(key)
+            is_settled = held is not None and held[:2] == self._items_as_they_are(tenant, refresh)
+            if held is not None and is_settled and not is_full and not refresh.is_due():
+                return replace(held[2], encoded_text_count=0)
+            summary = refresh.run(is_full=is_full, cancelled=cancelled)
+            self._settled[key] = (*self._items_as_they_are(tenant, refresh), summary)
+            return summary
+
+    def _items_as_they_are(self, tenant: str, refresh: ItemsRefresh) -> tuple[Described, str]:
+        model = refresh.model
+        return (
+            self._described.at(tenant, model, refresh.now),
+            self._stores.catalogues.current_token(tenant, model.space_id),
+        )
 
     def refresh_interests(
         self,
@@ -134,18 +150,16 @@ class Encoder:
         model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
         now = self._settings.clock()
-        items = self._stores.tables.read_items(tenant)
-        vec_of = self._stores.vectors.read(tenant, model.space_id)
-        versions = load_versions(items, vec_of, model)
+        described = self._described.at(tenant, model, now)
         refresh = InterestsRefresh(
             stores=self._stores,
             model=model,
             config=interests_config(self._settings),
             tenant=tenant,
             now=now,
-            versions=versions,
-            items=fingerprints(items, now, vec_of.keys()),
-            item_rows=items,
+            versions=described.versions,
+            items=described.prints,
+            item_rows=described.items,
         )
         with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)

@@ -6,7 +6,7 @@ vectors are loaded.
 Shape suffixes: N = texts, V = versions, D = width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
@@ -54,7 +54,7 @@ def encode_missing(
     return len(missing)
 
 
-def load_versions(items: pl.DataFrame, part_of: dict[str, F32], model: Model) -> ItemVersions:
+def load_versions(items: pl.DataFrame, part_of: Mapping[str, F32], model: Model) -> ItemVersions:
     """Return item versions as arrays. Versions whose text has no vector yet are left out.
 
     Args:

@@ -30,12 +30,21 @@ from services.store.rows import features_of_activity, features_of_profile, featu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """What was made of some users of a bucket, and what of it is new."""
+class BucketUsers:
+    """The users of a bucket in a publication."""
 
     bucket: int
     # Of the event table; names the offline parts, together with their content.
     version: int
+    users: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What was made of some users, and what of it is new."""
+
+    # Offline rows go by bucket.
+    shares: tuple[BucketUsers, ...]
     made: BucketInterests
     # Rows of interest_{g}_by_period: all of them, and those that are not published.
     fresh: dict[Granularity, pl.DataFrame]
@@ -68,8 +77,11 @@ def publish(features: FeatureWriter, model: Model, tenant: str, new: Publication
         for g, rows in new.different.items()
     ]
     for view, rows in (*histories, profiles, *vectors):
-        if not rows.is_empty():
-            features.append_offline(tenant, view, new.bucket, part_name(new.version, rows), rows)
+        for share in new.shares:
+            theirs = rows.filter(pl.col(USER_ID).is_in(share.users))
+            if not theirs.is_empty():
+                part = part_name(share.version, theirs)
+                features.append_offline(tenant, view, share.bucket, part, theirs)
 
 
 def _vector_rows(new: Publication, space_id: str) -> list[tuple[str, pl.DataFrame]]:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from services.core.errors import Unimplemented, UserNotFound
+from services.core.errors import UserNotFound
 from services.core.periods import Period, period_at
 from services.core.records import InterestVector
 from services.core.schema import HISTORY_PERIODS
@@ -99,17 +99,18 @@ class Interests:
         """Return the forecasts of periods that are not over.
 
         Raises:
-            UserNotFound: none was made of the user, or of that period.
-            Unimplemented: a past instant was asked for.
+            UserNotFound: none had been made of the user, or of that period.
         """
         what = "forecast" + (f" of {query.period.name}" if query.period else "")
-        if not query.as_of.is_now:
-            raise Unimplemented("a forecast as of a past instant")
         self._state.refuse_erased(query.user_id, what)
         served = self._state.served()
-        forecast = await self._reader.forecast(
-            self._state.tenant, served.model.space_id, query.user_id, query.granularity
-        )
+        of = self._state.tenant, served.model.space_id, query.user_id, query.granularity
+        if query.as_of.is_now:
+            forecast = await self._reader.forecast(*of)
+        else:
+            forecast = await self._history.forecast_at(
+                *of, event_time=query.as_of.event_time, ingest_time=query.as_of.ingest_time
+            )
         if forecast is None:
             raise UserNotFound(query.user_id, what)
         require_space(served.model.space_id, forecast.space_id)

@@ -1,7 +1,7 @@
 """Erasure: a request is recorded at once, the next refresh carries it out everywhere.
 
-First rows are removed, bucket by bucket, under the lock that a bucket is published under; then
-tombstones take the requests' place, and the bytes are looked after. A receipt says how far that is.
+First rows are removed, bucket by bucket, while nobody publishes; then the bytes are looked after, and
+tombstones take the requests' place. A receipt says how far that is.
 """
 
 import uuid
@@ -37,7 +37,6 @@ from services.store.ports import (
     ModelRegistry,
     Overlays,
     Removed,
-    bucket_lock_name,
 )
 from services.store.receipts import Receipts
 
@@ -122,9 +121,9 @@ def _carry_out(stores: _Stores, pending: list[Erasure]) -> list[Receipt]:
     by_bucket: dict[int, list[str]] = {}
     for user in sorted(until):
         by_bucket.setdefault(bucket_of(user, stores.layout.bucket_count), []).append(user)
-    for bucket, users in sorted(by_bucket.items()):
-        # Who publishes a bucket has read its users before: they take turns.
-        with tables.job_lock(tenant, bucket_lock_name(bucket)):
+    # Who publishes has read users before: they take turns.
+    with tables.alone(tenant):
+        for bucket, users in sorted(by_bucket.items()):
             theirs = {user: until[user] for user in users}
             removed["events"].update(tables.erase_events(tenant, bucket, theirs))
             _count(removed, stores.features.erase_everywhere(tenant, bucket, users))

@@ -3,8 +3,8 @@
     inbox -> events + rejects      (here)
           -> erasures              (here)
           -> item vectors, index   (encoder)
-          -> interest vectors      (encoder, bucket by bucket)
-          -> forecasts             (forecaster, bucket by bucket)
+          -> interest vectors      (encoder, some buckets a call)
+          -> forecasts             (forecaster, some buckets a call)
 
 Every step is incremental and idempotent: a refresh that was cut is simply run again. During a
 migration the encoder's and the forecaster's steps are done in both spaces.
@@ -29,8 +29,10 @@ from services.store.ports import EventTables, FeatureWriter, ModelRegistry, Over
 
 Answer = TypeVar("Answer")
 
-# Buckets in flight at once; the replicas' queues do the rest.
-PARALLEL_BUCKETS = 2
+# Calls in flight at once; the replicas' queues do the rest.
+PARALLEL_CALLS = 2
+# Buckets of a call: few users of many buckets are made together, which costs little more than one.
+BUCKETS_A_CALL = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class SpaceRefresh:
     """What encoder and forecaster did in one space."""
 
     items: encoder_service_pb2.RefreshItemsResponse
-    # By bucket.
+    # By call.
     interests: list[encoder_service_pb2.RefreshInterestsResponse]
     forecasts: list[forecaster_service_pb2.RefreshForecastsResponse]
 
@@ -132,26 +134,34 @@ def refresh_space(
     by: _By = {"is_full": is_full, "model_version": model_version}
     items = compute.refresh_items(**by)
     on_progress("encode items", 1, 1)
-    interests = _each_bucket(
-        lambda bucket: compute.refresh_interests([bucket], **by),
+    interests = _each_call(
+        lambda buckets: compute.refresh_interests(buckets, **by),
         settings.bucket_count, "interest vectors", on_progress,
     )  # fmt: skip
-    forecasts = _each_bucket(
-        lambda bucket: compute.refresh_forecasts([bucket], **by),
+    forecasts = _each_call(
+        lambda buckets: compute.refresh_forecasts(buckets, **by),
         settings.bucket_count, "forecasts", on_progress,
     )  # fmt: skip
     return SpaceRefresh(items=items, interests=interests, forecasts=forecasts)
 
 
-def _each_bucket(
-    step: Callable[[int], Answer], bucket_count: int, stage: str, on_progress: Progress
+def calls_of(bucket_count: int) -> list[list[int]]:
+    """Return the buckets of each call."""
+    starts = range(0, bucket_count, BUCKETS_A_CALL)
+    return [list(range(start, min(start + BUCKETS_A_CALL, bucket_count))) for start in starts]
+
+
+def _each_call(
+    step: Callable[[list[int]], Answer], bucket_count: int, stage: str, on_progress: Progress
 ) -> list[Answer]:
-    answers = []
+    answers, done = [], 0
     on_progress(stage, 0, bucket_count)
-    with ThreadPoolExecutor(PARALLEL_BUCKETS) as pool:
-        for answer in pool.map(step, range(bucket_count)):
+    calls = calls_of(bucket_count)
+    with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
+        for buckets, answer in zip(calls, pool.map(step, calls), strict=True):
             answers.append(answer)
-            on_progress(stage, len(answers), bucket_count)
+            done += len(buckets)
+            on_progress(stage, done, bucket_count)
     return answers
 
 

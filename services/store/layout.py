@@ -12,7 +12,7 @@ ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/,
 ROOT/{tenant}/overlays.db              what users said of their portraits
 ROOT/{tenant}/receipts.db              what erasures did
 ROOT/{tenant}/leases/                   long reads that erasures wait for
-ROOT/{tenant}/state/                    positions of the pipeline, locks, tombstones
+ROOT/{tenant}/state/                    positions of the pipeline, locks, tombstones, hashes of stored ids
 ROOT/keys/                              what receipts are signed with
 ROOT/backups/                           which backups there are
 """

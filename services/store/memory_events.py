@@ -33,6 +33,7 @@ from services.store.event_frames import (
     stamp,
 )
 from services.store.ports import Commit, InboxBatch, Left, Removed, TableCounts, Until
+from services.store.turns import never
 
 
 @dataclass(slots=True)
@@ -122,8 +123,12 @@ class MemoryTables:
         kept = tombstones(self, tenant).redacted(shape(rows, REJECTS))
         self._append(tenant, "rejects", kept, batch_id)
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         rows = self._rows(tenant, "events", EVENTS)
+        if users is not None:
+            rows = rows.filter(pl.col(USER_ID).is_in(list(users)))
         if bucket is not None:
             rows = rows.filter(self._in_bucket(rows, bucket))
         return rows.sort(USER_ID, EVENT_TIME, EVENT_ID)
@@ -184,7 +189,7 @@ class MemoryTables:
 
     @contextmanager
     def job_lock(
-        self, tenant: str, name: str, cancelled: Callable[[], bool] = lambda: False
+        self, tenant: str, name: str, cancelled: Callable[[], bool] = never
     ) -> Iterator[None]:
         lock = self._memory.locks[f"{tenant}/{name}"]
         while not lock.acquire(timeout=0.05):
@@ -194,6 +199,14 @@ class MemoryTables:
             yield
         finally:
             lock.release()
+
+    def publishing(
+        self, tenant: str, cancelled: Callable[[], bool] = never
+    ) -> AbstractContextManager[object]:
+        return self.job_lock(tenant, "turns", cancelled)
+
+    def alone(self, tenant: str) -> AbstractContextManager[object]:
+        return self.job_lock(tenant, "turns")
 
     def _erase_from(self, tenant: str, table: str, until: Until) -> Removed:
         removed: Counter[str] = Counter()

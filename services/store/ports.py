@@ -98,6 +98,22 @@ class HistoryReader(Protocol):
         """
         ...
 
+    async def forecast_at(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+    ) -> Forecast | None:
+        """Return the newest forecast from periods that had closed by `event_time`; None for none.
+
+        Of those that were computed, or could have been known, by `ingest_time`: see `trajectory`.
+        """
+        ...
+
 
 class FeatureWriter(Protocol):
     """Publishes features. One writer a view: the encoder writes vectors, the forecaster forecasts.
@@ -133,6 +149,7 @@ class FeatureWriter(Protocol):
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> "pl.DataFrame":
         """Return the newest row of each user (and period, where the view has one) of a bucket.
 
@@ -142,7 +159,12 @@ class FeatureWriter(Protocol):
             bucket: of the users.
             users: these alone; a refresh of few reads few.
             columns: these features alone, beside the join keys and the computed time.
+            parts: of these parts alone, as `offline_parts` names them.
         """
+        ...
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending. Rows that are new come in a new part."""
         ...
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
@@ -269,8 +291,13 @@ class EventTables(Protocol):
         """Append rejects (core.cleaning.REJECT_SCHEMA), each `batch_id` once."""
         ...
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> "pl.DataFrame":
-        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> "pl.DataFrame":
+        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id.
+
+        `users`: these alone; a refresh of few reads few.
+        """
         ...
 
     def known_events(self, tenant: str, event_ids: "pl.Series") -> "pl.DataFrame":
@@ -326,17 +353,21 @@ class EventTables(Protocol):
     def job_lock(
         self, tenant: str, name: str, cancelled: Callable[[], bool] = ...
     ) -> "AbstractContextManager[object]":
-        """Return a lock by name, waited for until `cancelled` says so. Raises Cancelled.
+        """Return a lock by name, waited for until `cancelled` says so. Raises Cancelled."""
+        ...
 
-        `bucket_lock_name` names the one under which a bucket's features are published, and its
-        users erased: nobody then publishes what was read before an erasure.
+    def publishing(
+        self, tenant: str, cancelled: Callable[[], bool] = ...
+    ) -> "AbstractContextManager[object]":
+        """Return the turn of who publishes users' features from what they read within it.
+
+        Many hold it at once; nobody is erased meanwhile. Raises Cancelled.
         """
         ...
 
-
-def bucket_lock_name(bucket: int) -> str:
-    """Name the lock of a bucket of users; see EventTables.job_lock."""
-    return f"bucket-{bucket:04}"
+    def alone(self, tenant: str) -> "AbstractContextManager[object]":
+        """Return the turn of who erases: nobody publishes meanwhile what they read before."""
+        ...
 
 
 class TextEncoder(Protocol):

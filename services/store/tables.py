@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 import polars as pl
 from deltalake.exceptions import DeltaError
 from filelock import FileLock
-from filelock import Timeout as LockTimeout
 
 from services.core.cleaning import SOURCE
-from services.core.errors import Cancelled, DependencyUnavailable
+from services.core.errors import DependencyUnavailable
 from services.core.schema import (
     BUCKET,
     EVENT_ID,
@@ -31,13 +30,15 @@ from services.core.schema import (
     bucket_of,
 )
 from services.store import delta
-from services.store.delta import Files
+from services.store.delta_log import Files
 from services.store.erasures import drop_erased, tombstones
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
+from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
 from services.store.leases import leases
 from services.store.ports import InboxBatch, Left, Removed, TableCounts, Until
 from services.store.table_erasure import erase_rejects, erase_rows
+from services.store.turns import alone, named_lock, never, publishing
 
 # Rows taken at once, so that a year's import fits in memory on any machine.
 BATCH_ROWS = 2_000_000
@@ -49,8 +50,6 @@ MERGE_FILES = 64
 _READ_TRIES = 5
 
 Answer = TypeVar("Answer")
-# How often someone who waits for a lock looks whether to go on.
-_LOCK_LOOK_S = 0.5
 
 
 class DeltaTables:
@@ -60,6 +59,8 @@ class DeltaTables:
         self._layout = layout
         self._batch_rows = batch_rows
         self._made: set[str] = set()
+        # Item versions by tenant, as of a version of their table.
+        self._items: dict[str, tuple[int, pl.DataFrame]] = {}
 
     def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
         """Return a lock that one job at a time holds to take the inbox in or to erase."""
@@ -158,21 +159,27 @@ class DeltaTables:
             kept = tombstones(self, tenant).redacted(shape(rows, REJECTS))
             delta.append(self._table(tenant, "rejects"), kept, batch_id)
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
         path = self._table(tenant, "events")
-        rows = _retried(lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS))
+        theirs = None if users is None else pl.col(USER_ID).is_in(list(users))
+        rows = _retried(
+            lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS, theirs)
+        )
         return _in_order(rows)
 
     def known_events(self, tenant: str, event_ids: pl.Series) -> pl.DataFrame:
         """Return the stored events, of any bucket, that have one of these ids."""
         path = self._table(tenant, "events")
         wanted = event_ids.to_frame(EVENT_ID).unique()
+        ids = self._event_ids(tenant)
 
         def search() -> pl.DataFrame:
             # File by file: the ids of one file at a time in memory, the rest for matches only.
             found = [empty(EVENTS)]
-            for name in delta.files(path):
+            for name in ids.files_with(wanted[EVENT_ID], delta.files(path)):
                 lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
                 matched = lazy.select(*EVENTS).join(wanted.lazy(), on=EVENT_ID, how="semi")
                 found.append(shape(matched.collect(), EVENTS))
@@ -199,8 +206,18 @@ class DeltaTables:
     def read_items(self, tenant: str) -> pl.DataFrame:
         """Return every item version, ordered by item_id, updated_time."""
         path = self._table(tenant, "items")
-        rows = _retried(lambda: delta.read(path, delta.files(path), ITEMS))
-        return rows.sort(ITEM_ID, UPDATED_TIME)
+
+        def look() -> tuple[int, pl.DataFrame]:
+            # Asked for at every refresh, and seldom another: kept by the table's version.
+            version = delta.version(path)
+            held = self._items.get(tenant)
+            if held is not None and held[0] == version:
+                return held
+            rows = delta.read(path, delta.files(path), ITEMS)
+            return version, rows.sort(ITEM_ID, UPDATED_TIME)
+
+        self._items[tenant] = found = _retried(look)
+        return found[1]
 
     def read_rejects(self, tenant: str) -> pl.DataFrame:
         """Return every reject, oldest first."""
@@ -257,7 +274,9 @@ class DeltaTables:
         """Remove users' events from a bucket; the bytes stay until `scrub`."""
         path = self._table(tenant, "events")
         with self._lock(tenant, "tables"), _erasing():
-            return erase_rows(path, _of_bucket(delta.files(path), bucket), until)
+            removed = erase_rows(path, _of_bucket(delta.files(path), bucket), until)
+            self._event_ids(tenant).forget(delta.files(path))
+            return removed
 
     def erase_rest(self, tenant: str, until: Until) -> dict[str, Removed]:
         """Remove users from rejects and inboxes, by place; the bytes stay until `scrub`."""
@@ -302,25 +321,21 @@ class DeltaTables:
                         left["inbox"] = ("files of commits that never came to be", gone_by)
         return left
 
-    @contextmanager
     def job_lock(
-        self, tenant: str, name: str, cancelled: Callable[[], bool] = lambda: False
-    ) -> Iterator[None]:
-        """Hold a named lock, waited for until `cancelled` says so. Raises Cancelled."""
-        folder = self._layout.state_dir(tenant)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{name}.lock", is_singleton=True)
-        while True:
-            try:
-                lock.acquire(timeout=_LOCK_LOOK_S)
-                break
-            except LockTimeout:
-                if cancelled():
-                    raise Cancelled(f"waiting for {name}") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        self, tenant: str, name: str, cancelled: Callable[[], bool] = never
+    ) -> AbstractContextManager[None]:
+        """Return a lock by name, waited for until `cancelled` says so."""
+        return named_lock(self._layout.state_dir(tenant), name, cancelled)
+
+    def publishing(
+        self, tenant: str, cancelled: Callable[[], bool] = never
+    ) -> AbstractContextManager[None]:
+        """Return the turn of who publishes what they read from now on."""
+        return publishing(self._layout.state_dir(tenant), cancelled)
+
+    def alone(self, tenant: str) -> AbstractContextManager[None]:
+        """Return the turn of who erases."""
+        return alone(self._layout.state_dir(tenant))
 
     def _choose(
         self, tenant: str, name: str, since: int, until: int | None, budget: int | None
@@ -350,6 +365,10 @@ class DeltaTables:
         for live in by_bucket.values():
             if len(live) >= MERGE_FILES:
                 delta.rewrite(path, live, _in_order, is_merge=True)
+                self._event_ids(tenant).forget(delta.files(path))
+
+    def _event_ids(self, tenant: str) -> EventIds:
+        return EventIds(self._table(tenant, "events"), self._layout.state_dir(tenant) / "event_ids")
 
     def _table(self, tenant: str, table: str) -> Path:
         path = self._layout.tenant_dir(tenant) / table

@@ -10,6 +10,7 @@ from services.encoder.catalogue import catalogue_at
 from services.encoder.encoder import History, interests_config
 from services.encoder.interests import InterestsRefresh
 from services.encoder.item_vectors import load_versions
+from services.encoder.positions import Items
 from services.store.layout import Layout
 from services.store.text_vectors import TextVectors
 from tests.encoder.world import BUCKETS, NOW, event, item, model, tower, world
@@ -59,7 +60,7 @@ def test_periods_are_not_pooled_from_item_versions_of_another_space(w):
         tenant=DEFAULT_TENANT,
         now=NOW,
         versions=versions_of(w, OTHER),
-        items={},
+        items=Items(prints={}, digest=""),
         item_rows=w.tables.read_items(DEFAULT_TENANT),
     )
     w.features.online.clear()

@@ -116,6 +116,12 @@ class CountingFeatures(MemoryFeatures):
         self.online: list[tuple[str, int]] = []
         self.parts: list[tuple[str, int]] = []
         self.fail_offline_after: int | None = None
+        # Users named by each read of the history; None for all of a bucket.
+        self.asked: list[list[str] | None] = []
+
+    def read_offline(self, tenant, view, bucket, users=None, columns=None, parts=None):
+        self.asked.append(None if users is None else list(users))
+        return super().read_offline(tenant, view, bucket, users, columns, parts)
 
     def write_online(self, tenant, view, rows):
         self.online.append((view, len(rows)))

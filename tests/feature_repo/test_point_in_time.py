@@ -22,9 +22,11 @@ from services.core.schema import (
     Granularity,
     bucket_of,
     by_period_view,
+    forecast_view,
     interest_view,
 )
 from services.core.views import view_named
+from services.forecaster.forecaster import ForecasterStores, InterestForecaster
 from services.gateway.services import Ports, services_of
 from services.gateway.state import GatewayState
 from services.runtime.metrics import Metrics
@@ -68,6 +70,10 @@ def event(user, name, weeks_ago, hours=40.0):
 def refresh(w):
     w.encoder.refresh_items(DEFAULT_TENANT, is_full=False, cancelled=lambda: False)
     w.encoder.refresh_interests(DEFAULT_TENANT, (), is_full=False, cancelled=lambda: False)
+    stores = ForecasterStores(models=w.models, tables=w.tables, features=w.features)
+    InterestForecaster(stores, w.settings).refresh_forecasts(
+        DEFAULT_TENANT, (), is_full=False, cancelled=lambda: False
+    )
 
 
 async def answers(w: World, layout: Layout, then: datetime) -> dict[str, bytes]:
@@ -104,6 +110,8 @@ async def answers(w: World, layout: Layout, then: datetime) -> dict[str, bytes]:
                 got[f"trajectory {user} {granularity}"] = await reply(stub.GetTrajectory(request))
                 newest = pb.GetInterestRequest(user_id=user, granularity=granularity, as_of=as_of)
                 got[f"interest {user} {granularity}"] = await reply(stub.GetInterest(newest))
+                ahead = pb.GetForecastRequest(user_id=user, granularity=granularity, as_of=as_of)
+                got[f"forecast {user} {granularity}"] = await reply(stub.GetForecast(ahead))
             for weeks_ago in range(1, 12):
                 of_week = pb.GetInterestRequest(
                     user_id=user, period=(THIS + -weeks_ago).name, as_of=as_of
@@ -150,16 +158,25 @@ async def asked(tmp_path_factory):
     )
 
 
-def test_answers_of_the_past_are_the_same_bytes_after_late_data(asked):
+def test_answers_of_the_past_are_the_same_bytes_after_late_data(asked, trust):
+    changed = [name for name, answer in asked.first.items() if asked.again[name] != answer]
+    trust("past answers asked again after late data", tried=len(asked.first), losses=len(changed))
     assert asked.again == asked.first
     found = [name for name, answer in asked.first.items() if answer != b"NOT_FOUND"]
-    # ann's five weeks and bob's two, and a trajectory and a newest of three lengths of both.
-    assert len(found) == 5 + 2 + 2 * 3 * 2
+    # ann's five weeks and bob's two, and of three lengths and both: trajectory, newest, forecast.
+    assert len(found) == 5 + 2 + 3 * 3 * 2
 
 
 async def test_answers_of_now_have_what_came_late(asked):
     now = await answers(asked.world, asked.layout, asked.later)
-    for name in ("week ann 4", "week ann 7", "week bob 4", "week new 3", "trajectory ann 2"):
+    for name in (
+        "week ann 4",
+        "week ann 7",
+        "week bob 4",
+        "week new 3",
+        "trajectory ann 2",
+        "forecast ann 2",
+    ):
         assert now[name] != asked.first[name], name
     # A week that nothing came late for says the same, but for the instants it was asked for.
     was, is_now = (
@@ -232,3 +249,13 @@ def test_by_created_timestamp_backfills_are_left_out(asked):
     assert joined(asked, at)["event_count"].notna().sum() > 0
     assert joined(asked, at, is_strict=True)["event_count"].isna().all()
     assert joined(asked, [asked.then], is_strict=True)["event_count"].tolist() == [1, 1]
+
+
+def test_a_forecast_from_late_vectors_is_known_no_earlier_than_they(asked):
+    view = view_named(forecast_view(WEEK, asked.world.space_id))
+    rows = offline_parts.read(
+        asked.layout, DEFAULT_TENANT, view, bucket_of("ann", BUCKETS), ["ann"]
+    ).sort("computed_time")
+    first, second = rows["known_time"].to_list()
+    assert first == THIS.start + LAG
+    assert second >= asked.then

@@ -130,6 +130,29 @@ async def test_a_changed_trajectory_changes_its_users_forecast_alone():
     assert (await w.forecast("u0")).means_HD[0, 1] > 0
 
 
+def test_only_the_users_of_new_rows_are_read():
+    w = many()
+    w.refresh()
+    w.features.asked.clear()
+    w.put("u0", w2026W13=NORTH)
+    w.put("u1", w2026W14=NORTH)
+    w.refresh()
+    # The new parts' users; then trajectories and forecasts of u0 alone: u1's period is open.
+    asked = [users for users in w.features.asked if users is not None]
+    assert asked.count(["u0"]) == 2
+    assert {tuple(users) for users in asked} <= {("u0",), ()}
+    assert w.refresh().bucket_count == 0
+
+
+def test_a_part_that_is_gone_makes_the_bucket_anew():
+    w = many()
+    w.refresh()
+    view = by_period_view(WEEK, w.space_id)
+    held = w.features._offline[DEFAULT_TENANT, view]
+    del held[next(key for key in held if key[0] == bucket_of("u0", BUCKETS))]
+    assert w.refresh().bucket_count == 1
+
+
 async def test_time_alone_advances_every_forecast_at_the_close_of_a_period():
     w = many()
     w.refresh()

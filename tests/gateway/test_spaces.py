@@ -45,6 +45,9 @@ class Mixed(MemoryFeatures):
     async def rank_state(self, *asked):
         return replace(await super().rank_state(*asked), space_id=OTHER)
 
+    async def forecast_at(self, *asked, **named):
+        return replace(await super().forecast_at(*asked, **named), space_id=OTHER)
+
     async def trajectory(self, *asked, **named):
         return [replace(row, space_id=OTHER) for row in await super().trajectory(*asked, **named)]
 
@@ -93,6 +96,11 @@ ENTRIES = {
         "GetTrajectory",
         interests.GetTrajectoryRequest(user_id="u", as_of=PAST),
     ),
+    "past forecast": (
+        "interest_service",
+        "GetForecast",
+        interests.GetForecastRequest(user_id="u", as_of=PAST),
+    ),
     "forecast": ("interest_service", "GetForecast", interests.GetForecastRequest(user_id="u")),
     "recommend": (
         "recommendation_service",
@@ -108,8 +116,9 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-async def test_a_read_of_another_space_is_refused_with_both_named(mixed, entry):
+async def test_a_read_of_another_space_is_refused_with_both_named(mixed, entry, trust):
     service, method, request = ENTRIES[entry]
+    trust("reads of another space's vectors")
     failed = await refusal(getattr(getattr(mixed, service), method)(request))
     assert (failed.code, failed.reason) == ("FAILED_PRECONDITION", "SPACE_MISMATCH")
     assert failed.metadata == {"expected_space_id": SPACE, "actual_space_id": OTHER}
