@@ -10,7 +10,7 @@ import polars as pl
 from services.core.cleaning import RAW
 from services.core.schema import INGEST_TIME, USER_ID
 from services.store import delta
-from services.store.delta import Files
+from services.store.delta_log import Files
 from services.store.erasures import covered
 from services.store.ports import Removed, Until
 
