@@ -46,6 +46,18 @@ class SpaceMismatch(CoreError):
         )
 
 
+class CohortTooSmall(CoreError):
+    """Too few users to say anything of them. Metadata: cohort, least_users."""
+
+    def __init__(self, cohort: str, least_users: int) -> None:
+        super().__init__(
+            f"cohort {cohort} has too few users: less noise, its size is below {least_users}; "
+            "ask for a larger one",
+            cohort=cohort,
+            least_users=str(least_users),
+        )
+
+
 class EventConflict(CoreError):
     """One event id came twice in a call with different content. Metadata: event_id."""
 

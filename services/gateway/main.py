@@ -12,6 +12,7 @@ from services.runtime.logs import configure_logs
 from services.runtime.metrics import Metrics
 from services.runtime.server import serve_until_stopped
 from services.runtime.settings import Settings, load_settings
+from services.store.demand_files import FolderDemand
 from services.store.erasures import ErasedUsers
 from services.store.history_reader import ParquetHistory
 from services.store.inbox import DeltaInbox
@@ -57,6 +58,7 @@ async def serve(settings: Settings) -> None:
         inbox=inbox,
         registry=registry,
         overlays=open_overlays(layout, settings.online_store, settings.redis_url),
+        demand=FolderDemand(layout),
     )
     try:
         await serve_until_stopped(settings, services_of(settings, state, ports), Metrics())

@@ -11,9 +11,10 @@ from datetime import date
 
 import structlog
 
-from services.core.errors import CoreError
+from services.core.errors import CoreError, NotReady
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
+from services.pipeline.demand import refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import preprocess
 from services.pipeline.refresh import Stores
@@ -101,4 +102,13 @@ class Follower:
                 interests = self.compute.refresh_interests([bucket])
                 if interests.user_count or today != self._looked_on:
                     self.compute.refresh_forecasts([bucket])
+        with self._publishing:
+            self._demand()
         self._looked_on = today
+
+    def _demand(self) -> None:
+        try:
+            live = self.stores.models.live(self.tenant)
+        except NotReady:
+            return
+        refresh_demand(self.stores.of_demand(), self.settings, self.tenant, live.space_id)

@@ -5,6 +5,7 @@
           -> item vectors, index   (encoder)
           -> interest vectors      (encoder, bucket by bucket)
           -> forecasts             (forecaster, bucket by bucket)
+          -> demand                (here, once a period)
 
 Every step is incremental and idempotent: a refresh that was cut is simply run again.
 """
@@ -17,10 +18,18 @@ from typing import TypeVar
 from services.core.progress import Progress
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
+from services.pipeline.demand import DemandStores, refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import PreprocessSummary, preprocess
 from services.runtime.settings import Settings
-from services.store.ports import EventTables, FeatureWriter, ModelRegistry, Overlays
+from services.store.ports import (
+    CatalogueStore,
+    DemandStore,
+    EventTables,
+    FeatureWriter,
+    ModelRegistry,
+    Overlays,
+)
 
 Answer = TypeVar("Answer")
 
@@ -36,6 +45,12 @@ class Stores:
     features: FeatureWriter
     models: ModelRegistry
     overlays: Overlays
+    catalogues: CatalogueStore
+    demand: DemandStore
+
+    def of_demand(self) -> DemandStores:
+        """Return those that demand is made from."""
+        return DemandStores(tables=self.tables, catalogues=self.catalogues, demand=self.demand)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +64,8 @@ class RefreshSummary:
     users: int
     vectors: int
     forecasts: int
+    # Periods of demand that were published.
+    demand_periods: int
     encoder_pids: tuple[int, ...]
     forecaster_pids: tuple[int, ...]
 
@@ -90,6 +107,8 @@ def refresh(
         lambda bucket: compute.refresh_forecasts([bucket], is_full=is_full),
         settings.bucket_count, "forecasts", on_progress,
     )  # fmt: skip
+    published = refresh_demand(stores.of_demand(), settings, tenant, items.space_id)
+    on_progress("demand", 1, 1)
     # Only now: other teams must not meet a space that is half filled.
     stores.features.point_services(tenant, items.space_id)
     return RefreshSummary(
@@ -100,6 +119,7 @@ def refresh(
         users=sum(answer.user_count for answer in interests),
         vectors=sum(answer.vector_count for answer in interests),
         forecasts=sum(answer.forecast_count for answer in forecasts),
+        demand_periods=published,
         encoder_pids=_pids([items.replica_pid, *(answer.replica_pid for answer in interests)]),
         forecaster_pids=_pids([answer.replica_pid for answer in forecasts]),
     )

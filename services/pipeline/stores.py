@@ -2,7 +2,9 @@
 
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
+from services.store.demand_files import FolderDemand
 from services.store.features import FeastFeatures
+from services.store.index import FolderCatalogues
 from services.store.layout import Layout
 from services.store.models import FolderRegistry
 from services.store.overlays import open_overlays
@@ -21,4 +23,6 @@ def open_stores(settings: Settings) -> Stores:
         features=FeastFeatures(layout, settings.feast_config()),
         models=FolderRegistry(layout),
         overlays=open_overlays(layout, settings.online_store, settings.redis_url),
+        catalogues=FolderCatalogues(layout),
+        demand=FolderDemand(layout),
     )

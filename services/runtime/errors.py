@@ -62,6 +62,10 @@ TABLE: dict[type[errors.CoreError], "tuple[grpc.StatusCode, ErrorReason.ValueTyp
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_SPACE_MISMATCH,
     ),
+    errors.CohortTooSmall: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_COHORT_TOO_SMALL,
+    ),
     errors.Overloaded: (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorReason.ERROR_REASON_OVERLOADED,

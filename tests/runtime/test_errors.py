@@ -28,6 +28,7 @@ EXAMPLES = {
         errors.SpaceMismatch("a", "b"),
         {"expected_space_id", "actual_space_id"},
     ),
+    errors.CohortTooSmall: (errors.CohortTooSmall("frequent", 20), {"cohort", "least_users"}),
     errors.Overloaded: (errors.Overloaded("3 calls"), {"limit"}),
     errors.DependencyUnavailable: (errors.DependencyUnavailable("redis"), {"dependency"}),
     errors.NotReady: (errors.NotReady("index", "refresh"), {"missing"}),

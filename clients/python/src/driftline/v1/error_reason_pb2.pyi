@@ -46,6 +46,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """A fault of the server. The message is always "internal error". Metadata: request_id."""
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 11
     """The contract has it, this server does not yet. Metadata: feature."""
+    ERROR_REASON_COHORT_TOO_SMALL: _ErrorReason.ValueType  # 12
+    """Too few users are in the cohort to say anything of it. Metadata: cohort, least_users."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: `ErrorInfo.reason`, with domain `driftline.dev`. The metadata keys stand beside each."""
@@ -74,4 +76,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 10
 """A fault of the server. The message is always "internal error". Metadata: request_id."""
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 11
 """The contract has it, this server does not yet. Metadata: feature."""
+ERROR_REASON_COHORT_TOO_SMALL: ErrorReason.ValueType  # 12
+"""Too few users are in the cohort to say anything of it. Metadata: cohort, least_users."""
 global___ErrorReason = ErrorReason
