@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers fuzz fuzz-live sbom clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -47,17 +47,25 @@ demo: $(VENV)/.ready  ## A year of real purchases, end to end; KEEP=1 leaves it 
 	$(BIN)/driftline demo --out build/demo $(if $(KEEP),--keep)
 
 # A thread a worker: threads of BLAS that wait for each other on busy cores made the suite six times as long.
-test test-slow: export OMP_NUM_THREADS := 1
+test test-slow trust: export OMP_NUM_THREADS := 1
 test: $(VENV)/.ready  ## The whole test suite but what takes minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
 
 test-slow: $(VENV)/.ready  ## Load, soak and crash suites
 	$(BIN)/python -m pytest -m slow
 
+trust: $(VENV)/.ready  ## Faults, kills, fuzzing, tenants, erasures: what was tried and lost, build/trust/report.html
+	rm -rf build/trust
+	status=0
+	$(BIN)/python -m pytest -m trust || status=$$?
+	$(BIN)/python -m tests.trust || status=$$?
+	exit $$status
+
 lint: $(VENV)/.ready  ## Style and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r services feature_repo clients/python/src
 
 type: $(VENV)/.ready  ## Static types
 	$(BIN)/mypy
@@ -123,6 +131,26 @@ $(WRITE_BENCHES): bench-%: $(VENV)/.ready  ## Write path and compute beside thei
 
 bench-%: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.reads $*
+
+FUZZ_S ?= 300
+fuzz: $(VENV)/.ready  ## libFuzzer on requests, then on files, FUZZ_S seconds each; finds in build/fuzz
+	$(BIN)/pip install -q -c constraints.txt atheris
+	$(BIN)/python -m tests.fuzz.run requests $(FUZZ_S)
+	$(BIN)/python -m tests.fuzz.run files $(FUZZ_S)
+
+FUZZ_N ?= 100000
+fuzz-live: $(VENV)/.ready  ## FUZZ_N random requests to a live gateway: no fault, no growth
+	$(BIN)/python -m tests.fuzz.live $(FUZZ_N)
+
+.venv-sbom/.ready: constraints.txt
+	$(PY) -m venv .venv-sbom
+	.venv-sbom/bin/pip install -q -c constraints.txt cyclonedx-bom
+	touch $@
+
+sbom: $(VENV)/.ready .venv-sbom/.ready  ## What is installed, as CycloneDX: build/sbom.json
+	mkdir -p build
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json \
+	  $(BIN)/python
 
 clean:  ## Remove what was built
 	rm -rf build

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli.app import app, console, print_figures
+from services.cli.app import Tenant, app, console, print_figures
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
@@ -16,7 +16,9 @@ Files = Annotated[list[Path], typer.Argument(help="CSV, JSONL or Parquet files o
 
 @app.command("import")
 def import_(
-    files: Files, kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = ""
+    files: Files,
+    kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = "",
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Take files of events (and the items they name) into the inbox.
 
@@ -27,7 +29,9 @@ def import_(
     from services.pipeline.importer import import_files
 
     with StageBars(console) as bars:
-        summary = import_files(files, load_settings(), kind=kind or None, on_progress=bars.report)
+        summary = import_files(
+            files, load_settings(), kind=kind or None, tenant=tenant, on_progress=bars.report
+        )
     print_figures("imported", summary)
     if summary.failed_files:
         raise SystemExit(1)
@@ -37,6 +41,7 @@ def import_(
 def refresh(
     follow: Annotated[bool, typer.Option(help="Keep going until Ctrl-C.")] = False,
     full: Annotated[bool, typer.Option(help="Make every vector again.")] = False,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Take all that came in to served features: clean, encode, forecast, publish.
 
@@ -45,43 +50,58 @@ def refresh(
     """
     from services.pipeline.compute import open_compute
     from services.pipeline.follow import Follower
+    from services.pipeline.health import is_due, keep_health
     from services.pipeline.refresh import refresh as run_refresh
-    from services.pipeline.stores import open_stores
+    from services.pipeline.stores import open_check, open_stores
 
     settings = load_settings()
-    with open_compute(settings, DEFAULT_TENANT) as compute:
+    with open_compute(settings, tenant) as compute:
         stores = open_stores(settings)
         if not follow:
             with StageBars(console) as bars:
                 summary = run_refresh(
-                    stores, compute, settings, is_full=full, on_progress=bars.report
+                    stores,
+                    compute,
+                    settings,
+                    tenant=tenant,
+                    is_full=full,
+                    on_progress=bars.report,
                 )
             print_figures("refreshed", summary)
+            if is_due(stores, tenant):
+                health = keep_health(stores, open_check(stores, settings, tenant), tenant)
+                print_figures("health", health)
             return
-        follower = Follower(stores=stores, compute=compute, settings=settings)
+        follower = Follower(
+            stores=stores,
+            compute=compute,
+            settings=settings,
+            tenant=tenant,
+            open_check=lambda: open_check(stores, settings, tenant),
+        )
         follower.start()
         wait_for_stop(console, "following the inbox; Ctrl-C stops")
         follower.stop()
 
 
 @app.command()
-def status() -> None:
+def status(tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show what is stored, what waits, what was rejected and why, and which model is live."""
     from services.pipeline.status import status as read_status
     from services.pipeline.stores import open_stores
 
     settings = load_settings()
-    print_figures("status", read_status(settings))
-    for model in open_stores(settings).models.list(DEFAULT_TENANT):
+    print_figures("status", read_status(settings, tenant))
+    for model in open_stores(settings).models.list(tenant):
         console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
 
 
 @app.command()
-def erase(user_id: str) -> None:
+def erase(user_id: str, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Erase a user: hidden at once, removed from every table, view and index by the next refresh."""
     from services.pipeline.erasure import request_erasure
 
-    erasure_id = request_erasure(load_settings(), DEFAULT_TENANT, user_id)
+    erasure_id = request_erasure(load_settings(), tenant, user_id)
     console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")
 
 

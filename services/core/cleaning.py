@@ -160,8 +160,17 @@ def excerpts(rows: pl.DataFrame) -> pl.Series:
     shown = [name for name in rows.columns if name not in (SOURCE, LINE, INGEST_TIME, REASON)]
     if rows.is_empty() or not shown:
         return pl.Series(RAW, [""] * rows.height, dtype=pl.String)
-    text = pl.struct(pl.col(name).cast(pl.String, strict=False) for name in shown)
-    return rows.select(text.struct.json_encode().str.slice(0, EXCERPT).alias(RAW)).to_series()
+    texts = pl.DataFrame([_shown(rows[name]) for name in shown])
+    text = pl.struct(pl.all()).struct.json_encode().str.slice(0, EXCERPT)
+    return texts.select(text.alias(RAW)).to_series()
+
+
+def _shown(column: pl.Series) -> pl.Series:
+    """Return a column as text; lists and structs have no cast to it."""
+    if not column.dtype.is_nested():
+        return column.cast(pl.String, strict=False)
+    values = [None if value is None else str(value) for value in column.to_list()]
+    return pl.Series(column.name, values, dtype=pl.String)
 
 
 def _split(kept: pl.DataFrame, again: pl.DataFrame, stored: pl.DataFrame) -> Cleaned:

@@ -24,6 +24,7 @@ from services.core.schema import (
     TITLE,
     UPDATED_TIME,
 )
+from services.core.spaces import require_space
 from services.store.ports import Catalogue
 
 # Of an item that came with a text alone, this much of the text is its title.
@@ -36,7 +37,12 @@ _US = timedelta(microseconds=1)
 def catalogue_at(
     versions: ItemVersions, titles: dict[str, str], model: Model, now: datetime
 ) -> Catalogue:
-    """Return the items in force at `now`, without popularity and without a name."""
+    """Return the items in force at `now`, without popularity and without a name.
+
+    Raises:
+        SpaceMismatch: the versions are of another space than the model.
+    """
+    require_space(model.space_id, versions.space_id)
     item_ix_N = np.arange(len(versions.item_ids))
     row_N = versions.in_force_at(item_ix_N, np.full(len(item_ix_N), (now - _EPOCH) // _US))
     kept_N = row_N != NO_VERSION

@@ -240,6 +240,12 @@ class ModelsAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteQuery:
+    model_version: str
+    accepts_worse: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureAnswer:
     erasure_id: str
     requested_time: datetime

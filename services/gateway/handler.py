@@ -197,3 +197,10 @@ class ModelHandler(models_grpc.ModelServiceServicer):
         query = model_messages.models_query_from_pb(request)
         answer = await self._list.page(query)
         return model_messages.models_to_pb(answer)
+
+    async def PromoteModel(
+        self, request: models.PromoteModelRequest, context: Any
+    ) -> models.PromoteModelResponse:
+        query = model_messages.promote_query_from_pb(request)
+        answer = await self._list.promote(query)
+        return model_messages.promotion_to_pb(answer)

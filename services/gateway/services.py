@@ -26,7 +26,7 @@ from services.gateway.handler import (
     ProfileHandler,
     RecommendationHandler,
 )
-from services.gateway.history import LimitedHistory
+from services.gateway.history import HistoryPlaces, LimitedHistory
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
@@ -56,8 +56,17 @@ class Ports:
     demand: DemandStore
 
 
-def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[Service]:
-    """Return every public service with its handler."""
+def services_of(
+    settings: Settings, state: GatewayState, ports: Ports, places: HistoryPlaces | None = None
+) -> list[Service]:
+    """Return every public service with the handler of one tenant.
+
+    Args:
+        settings: limits and clock.
+        state: the tenant's; it says which.
+        ports: stores.
+        places: for reads of history, shared with other tenants; None: the tenant's own.
+    """
 
     def now() -> Instants:
         return Instants(event_time=settings.clock(), ingest_time=datetime.now(UTC))
@@ -66,6 +75,7 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
         ports.history,
         max_calls=settings.max_history_calls,
         deadline_s=settings.history_deadline_s,
+        places=places,
     )
     stale_after = settings.stale_after_periods
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)

@@ -33,9 +33,9 @@ class Settings(BaseSettings):
 
     # Online store behind Feast.
     online_store: Literal["sqlite", "redis"] = "sqlite"
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     # Feast registry: sqlite in the data folder, or a SQLAlchemy URL for one shared by many hosts.
-    registry_url: str | None = None
+    registry_url: str | None = Field(default=None, repr=False)
 
     # Gateway.
     host: str = "127.0.0.1"
@@ -48,6 +48,27 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = None
     # Listen outside loopback without TLS, where something in front (a mesh, an ingress) encrypts.
     insecure_listen: bool = False
+    # Who may call. auto: whoever has a credential where there are keys or a key set, else anyone on
+    # loopback and nobody elsewhere; required: always a credential; none: anyone who can connect.
+    auth: Literal["auto", "required", "none"] = "auto"
+    # Hashes of API keys (`driftline keys`); unset: keys.json in the data folder.
+    keys_file: Path | None = None
+    # JSON Web Tokens count where this names their key set: a path or an https URL. Issuer and
+    # audience must then be named too.
+    jwt_key_set: str = ""
+    # Whether the URL's host may lie in a private network.
+    jwt_key_set_is_private: bool = False
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    # Claims that name the tenant and list the scopes, and what stands before each scope there.
+    jwt_tenant_claim: str = "tenant"
+    jwt_scope_claim: str = "scope"
+    jwt_scope_prefix: str = ""
+    # What one credential may ask of one gateway process, where its key says nothing else: calls a
+    # second (two seconds' worth at once), calls at once; and one tenant's calls at once. 0: no limit.
+    key_calls_per_s: float = Field(default=1000.0, ge=0)
+    key_max_concurrent_calls: int = Field(default=64, ge=0)
+    tenant_max_concurrent_calls: int = Field(default=0, ge=0)
     # Let several gateway processes share `port` (SO_REUSEPORT); each needs a writer and a
     # metrics_port of its own.
     reuse_port: bool = False
@@ -151,6 +172,16 @@ class Settings(BaseSettings):
             event_cap=self.demand_event_cap,
             least_users=self.demand_least_users,
         )
+
+    def keys_path(self) -> Path:
+        """Return the file of API keys."""
+        return self.keys_file or self.data_dir / "keys.json"
+
+    def asks_for_credentials(self) -> bool:
+        """Tell whether a caller must show who they are."""
+        if self.auth == "auto":
+            return bool(self.jwt_key_set) or self.keys_path().exists()
+        return self.auth == "required"
 
     def clock(self) -> datetime:
         """Return now, UTC: the replayed instant where one is set."""

@@ -28,6 +28,7 @@ from services.forecaster.forecaster import InterestForecaster
 from services.forecaster.main import open_stores as open_forecaster_stores
 from services.pipeline.complete_journey import complete_journey_events
 from services.pipeline.preprocess import preprocess
+from services.pipeline.refresh import calls_of
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
 from services.store.inbox import InboxWriter
@@ -80,11 +81,11 @@ class WritePath:
         preprocess(self._tables, self.settings)
         self._encoder.refresh_items(DEFAULT_TENANT, **never)
         vectors = forecasts = 0
-        for bucket in range(self.settings.bucket_count):
-            made = self._encoder.refresh_interests(DEFAULT_TENANT, [bucket], **never)
+        for buckets in calls_of(self.settings.bucket_count):
+            made = self._encoder.refresh_interests(DEFAULT_TENANT, buckets, **never)
             vectors += made.vector_count
-        for bucket in range(self.settings.bucket_count):
-            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, [bucket], **never)
+        for buckets in calls_of(self.settings.bucket_count):
+            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, buckets, **never)
             forecasts += ahead.forecast_count
         return vectors, forecasts
 
@@ -213,7 +214,9 @@ def households(events: pl.DataFrame, count: int) -> pl.DataFrame:
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--households", type=int, default=800)
+    parser.add_argument(
+        "--households", type=int, default=2500, help="at most; all there are: 2,467"
+    )
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

@@ -35,8 +35,10 @@ from .errors import (
     UnsupportedError,
     UserNotFoundError,
     Violation,
+    WorseThanLiveError,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
+from .promotions import Comparison, Promotion
 from .types import (
     ActivityPattern,
     AsOf,
@@ -93,6 +95,7 @@ __all__ = [
     "ClientOptions",
     "Cohort",
     "CohortTooSmallError",
+    "Comparison",
     "ConsumedPolicy",
     "DeadlineError",
     "Deadlines",
@@ -126,6 +129,7 @@ __all__ = [
     "OverloadedError",
     "PeriodVector",
     "Profile",
+    "Promotion",
     "RankedItems",
     "ReleaseTerms",
     "Retries",
@@ -145,6 +149,7 @@ __all__ = [
     "UserNotFoundError",
     "Vector",
     "Violation",
+    "WorseThanLiveError",
     "WriteResult",
     "__version__",
     "cosine",

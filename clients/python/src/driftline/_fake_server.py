@@ -331,6 +331,29 @@ class FakeServer:
             next_page_token=str(end) if end < len(self.models) else "",
         )
 
+    def _PromoteModel(self, request: Any) -> Message:
+        promoted = next((m for m in self.models if m.model_version == request.model_version), None)
+        if promoted is None:
+            problem = f"no model {request.model_version!r}; see ListModels"
+            raise e.InvalidArgumentError(f"model_version: {problem}", field="model_version")
+        live = next((m for m in self.models if m.stage == model_service_pb2.MODEL_STAGE_LIVE), None)
+        if live is not None and live.space_id != promoted.space_id:
+            raise e.SpaceMismatchError(
+                f"{promoted.model_version} is of another space than the live model",
+                expected_space_id=live.space_id,
+                actual_space_id=promoted.space_id,
+            )
+        previous = "" if live is None or live is promoted else live.model_version
+        if live is not None and previous:
+            for model in self.models:
+                if model.stage == model_service_pb2.MODEL_STAGE_PREVIOUS:
+                    model.stage = model_service_pb2.MODEL_STAGE_UNSPECIFIED
+            live.stage = model_service_pb2.MODEL_STAGE_PREVIOUS
+        promoted.stage = model_service_pb2.MODEL_STAGE_LIVE
+        return model_service_pb2.PromoteModelResponse(
+            model=promoted, previous_model_version=previous
+        )
+
     def _known(
         self, user_id: str, granularity: Granularity, as_of: Any = None
     ) -> list[vector_pb2.InterestVector]:

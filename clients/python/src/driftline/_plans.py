@@ -17,6 +17,7 @@ from . import types as t
 from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
 from .options import Deadlines
+from .promotions import Promotion
 
 _T = TypeVar("_T")
 _Write: TypeAlias = "Generator[Call, Any, t.WriteResult]"
@@ -191,6 +192,13 @@ def list_models(limit: int | None) -> Plan[tuple[t.Model, ...]]:
         token = page.next_page_token
     found = _replies.models(pages)
     return found[:limit] if limit else found
+
+
+def promote_model(model_version: str, accepts_worse: bool) -> Plan[Promotion]:
+    reply = yield Call(
+        "Model", "PromoteModel", _requests.promote_model(model_version, accepts_worse), "write"
+    )
+    return _replies.promotion(reply)
 
 
 def _read(as_of: AsOfLike, reaches_back: bool = False) -> str:

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import types as t
 from .errors import SpaceMismatchError
+from .promotions import Comparison, Promotion
 from .v1 import (
     event_service_pb2,
     interest_service_pb2,
@@ -262,6 +263,29 @@ def erasure(reply: privacy_service_pb2.EraseUserResponse) -> t.Erasure:
 
 def models(pages: Iterable[model_service_pb2.ListModelsResponse]) -> tuple[t.Model, ...]:
     return tuple(_model(one) for page in pages for one in page.models)
+
+
+def promotion(reply: model_service_pb2.PromoteModelResponse) -> Promotion:
+    said = reply.comparison
+    return Promotion(
+        model=_model(reply.model),
+        previous_model_version=reply.previous_model_version,
+        comparison=Comparison(
+            live_model_version=said.live_model_version,
+            data_sha256=said.data_sha256,
+            split=said.split,
+            figure=said.figure,
+            user_count=said.user_count,
+            candidate_value=said.candidate_value,
+            live_value=said.live_value,
+            gain=said.gain,
+            gain_low=said.gain_low,
+            gain_high=said.gain_high,
+            learned_from_answers=tuple(said.learned_from_answers),
+        )
+        if reply.HasField("comparison")
+        else None,
+    )
 
 
 def basis_from_pb(basis: vector_pb2.AnswerBasis) -> t.Basis:

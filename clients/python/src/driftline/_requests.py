@@ -247,6 +247,14 @@ def list_models(page_size: int, token: str) -> model_service_pb2.ListModelsReque
     return _made(model_service_pb2.ListModelsRequest, page_size=page_size, page_token=token)
 
 
+def promote_model(model_version: str, accepts_worse: bool) -> model_service_pb2.PromoteModelRequest:
+    return _made(
+        model_service_pb2.PromoteModelRequest,
+        model_version=model_version,
+        accepts_worse=accepts_worse,
+    )
+
+
 def next_page_size(limit: int | None, received: int, most: int) -> int:
     """Return how many entries to ask for next, where `limit` in all are wanted (None: all)."""
     return most if limit is None else min(most, limit - received)

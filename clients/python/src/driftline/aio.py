@@ -16,6 +16,7 @@ from ._stubs import Stubs
 from .client import DEFAULT_TARGET
 from .errors import DriftlineError
 from .options import ClientOptions, open_aio_channel
+from .promotions import Promotion
 
 _T = TypeVar("_T")
 
@@ -249,6 +250,12 @@ class AsyncClient:
     ) -> tuple[t.Model, ...]:
         """See `Client.list_models`."""
         return await self._run(_plans.list_models(limit), timeout_s)
+
+    async def promote_model(
+        self, model_version: str, *, accepts_worse: bool = False, timeout_s: float | None = None
+    ) -> Promotion:
+        """See `Client.promote_model`."""
+        return await self._run(_plans.promote_model(model_version, accepts_worse), timeout_s)
 
     async def close(self) -> None:
         """Hang up; calls under way are cancelled. The client cannot be used afterwards."""

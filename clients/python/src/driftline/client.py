@@ -15,6 +15,7 @@ from ._requests import AsOfLike, Wishes
 from ._stubs import Stubs
 from .errors import DriftlineError
 from .options import ClientOptions, open_channel
+from .promotions import Promotion
 
 _T = TypeVar("_T")
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -370,6 +371,21 @@ class Client:
     ) -> tuple[t.Model, ...]:
         """Return the models in the registry, newest first; `limit` None means all."""
         return self._run(_plans.list_models(limit), timeout_s)
+
+    def promote_model(
+        self, model_version: str, *, accepts_worse: bool = False, timeout_s: float | None = None
+    ) -> Promotion:
+        """Make a model of the live space live; gateways follow within about a second.
+
+        `comparison` says what it was judged by: `driftline compare` has measured both models on the
+        same questions. None: it was never compared with the model that was live.
+
+        Raises:
+            WorseThanLiveError: it is proven worse, and `accepts_worse` is unset.
+            SpaceMismatchError: it is of another space; `driftline migrate` moves there.
+            InvalidArgumentError: the registry has no such model.
+        """
+        return self._run(_plans.promote_model(model_version, accepts_worse), timeout_s)
 
     def close(self) -> None:
         """Hang up; calls under way are cancelled. The client cannot be used afterwards."""

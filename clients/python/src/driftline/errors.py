@@ -136,6 +136,15 @@ class CohortTooSmallError(DriftlineError):
         return int(self.metadata.get("least_users", "0"))
 
 
+class WorseThanLiveError(DriftlineError):
+    """A model is proven worse than the live one; see `Client.promote_model`."""
+
+    @property
+    def proof(self) -> str:
+        """The figures that prove it."""
+        return self.metadata.get("proof", "")
+
+
 class EventConflictError(DriftlineError):
     """One event id came twice in a call with different content."""
 
@@ -146,9 +155,14 @@ class EventConflictError(DriftlineError):
 
 
 class OverloadedError(DriftlineError):
-    """The server is at a limit, or a message was too large; try again with backoff."""
+    """The server or this credential is at a limit, or a message was too large; try again with backoff.
+
+    Attributes:
+        retry_after_s: when the call can be taken, in seconds from now; None where the server did not say.
+    """
 
     is_retryable = True
+    retry_after_s: float | None = None
 
 
 class UnavailableError(DriftlineError):
