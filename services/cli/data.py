@@ -92,8 +92,12 @@ def status(tenant: Tenant = DEFAULT_TENANT) -> None:
 
     settings = load_settings()
     print_figures("status", read_status(settings, tenant))
-    for model in open_stores(settings).models.list(tenant):
-        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
+    models = open_stores(settings).models
+    shadow = models.shadow(tenant)
+    for model in models.list(tenant):
+        is_shadow = shadow is not None and shadow.model_version == model.model_version
+        also = ", its space kept fresh beside the live one" if is_shadow else ""
+        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}{also}")
 
 
 @app.command()
