@@ -17,6 +17,7 @@ from services.runtime.guard import INVALID
 from services.runtime.interceptors import RegisterTenant
 from services.runtime.server import Service
 from services.runtime.settings import Settings
+from services.store.demand_files import FolderDemand
 from services.store.erasures import ErasedUsers
 from services.store.history_reader import ParquetHistory
 from services.store.inbox import DeltaInbox
@@ -57,6 +58,7 @@ class Tenants:
                 overlays=self._overlays,
             ),
         )
+        self._demand = FolderDemand(layout)
         # One tenant's slow reads leave places for the others.
         self._places = HistoryPlaces(2 * settings.max_history_calls)
         self._polling: list[asyncio.Task[None]] = []
@@ -83,6 +85,7 @@ class Tenants:
             registry=self._registry,
             overlays=self._overlays,
             privacy=self._privacy,
+            demand=self._demand,
         )
         return services_of(self._settings, state, ports, self._places)
 

@@ -18,6 +18,7 @@ from services.core.receipts import ErasedPlace, Receipt, added, settled
 from services.core.schema import DEFAULT_TENANT, EVENT_TIME, INGEST_TIME, USER_ID, bucket_of
 from services.runtime.settings import Settings
 from services.store import backup_registry, training_states
+from services.store.erasing import Left, Removed
 from services.store.erasures import (
     Erasure,
     Tombstones,
@@ -33,10 +34,8 @@ from services.store.model_card import note_predated
 from services.store.ports import (
     EventTables,
     FeatureWriter,
-    Left,
     ModelRegistry,
     Overlays,
-    Removed,
 )
 from services.store.receipts import Receipts
 

@@ -23,10 +23,10 @@ from services.store import (
     sqlite_erasure,
     sqlite_writer,
 )
+from services.store.erasing import Left, Removed
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
-from services.store.ports import Left, Removed
 from services.store.redis_erasure import delete_hashes
 from services.store.wire import entity_key, redis_key
 

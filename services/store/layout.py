@@ -15,6 +15,7 @@ ROOT/{tenant}/leases/                   long reads that erasures wait for
 ROOT/{tenant}/state/                    positions of the pipeline, locks, tombstones, hashes of stored ids
 ROOT/keys/                              what receipts are signed with
 ROOT/backups/                           which backups there are
+ROOT/{tenant}/demand/                  releases by space; `secret`, for the write path alone
 """
 
 import json
@@ -34,6 +35,7 @@ _TENANT = re.compile(r"[a-z0-9_]{1,64}")
 _WRITER = re.compile(r"[a-z0-9-]{1,64}")
 # Spaces and views: made of lower-case words and underscores, never of path separators.
 _NAME = re.compile(r"[a-z0-9_]{1,128}")
+_RELEASE = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 
 
 class Layout:
@@ -141,6 +143,16 @@ class Layout:
     def keys_dir(self) -> Path:
         """Return the folder of the store's own keys."""
         return self.root / "keys"
+
+    def demand_dir(self, tenant: str) -> Path:
+        """Return the folder of the secret that noise is drawn by, and of releases."""
+        return self.tenant_dir(tenant) / "demand"
+
+    def demand_file(self, tenant: str, space: str, name: str) -> Path:
+        """Return the file of a release of demand."""
+        _checked("release", name, _RELEASE)
+        folder = self.demand_dir(tenant) / _checked("space_id", space, _NAME)
+        return folder / f"{name}.safetensors"
 
     def state_dir(self, tenant: str) -> Path:
         """Return the folder of the pipeline's positions."""

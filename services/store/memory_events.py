@@ -21,6 +21,7 @@ from services.core.schema import (
     USER_ID,
     bucket_of,
 )
+from services.store.erasing import Left, Removed, Until
 from services.store.erasures import covered, drop_erased, tombstones
 from services.store.event_frames import (
     ERASURE_ID,
@@ -32,7 +33,7 @@ from services.store.event_frames import (
     shape,
     stamp,
 )
-from services.store.ports import Commit, InboxBatch, Left, Removed, TableCounts, Until
+from services.store.ports import Commit, InboxBatch, TableCounts
 from services.store.turns import never
 
 

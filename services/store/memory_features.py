@@ -14,6 +14,7 @@ from services.core.errors import NotReady
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT, Granularity, bucket_of
 from services.core.views import FeatureType, View, view_named, views_of
+from services.store.erasing import Left, Removed
 from services.store.frames import (
     by_period_frame,
     columns_of,
@@ -24,7 +25,6 @@ from services.store.frames import (
 )
 from services.store.history_reader import newest_forecast, trajectory_of
 from services.store.interest_reads import InterestReads, StoredRow
-from services.store.ports import Left, Removed
 from services.store.rows import (
     features_of_activity,
     features_of_forecast,

@@ -12,10 +12,10 @@ from services.core import schema as names
 from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
 from services.core.schema import bucket_of
 from services.core.views import View, views_of
+from services.store.erasing import Removed
 from services.store.files import replacing
 from services.store.frames import columns_of, conform, kept_columns, newest_rows
 from services.store.layout import Layout, read_json, write_json
-from services.store.ports import Removed
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # Rows that are read or skipped together. They lie by user, and a vector is half a kilobyte.

@@ -18,8 +18,9 @@ import redis.exceptions
 
 from services.core.corrections import Correction, Wish
 from services.core.errors import DependencyUnavailable
+from services.store.erasing import Left, Removed
 from services.store.layout import Layout
-from services.store.ports import Left, Overlays, Removed
+from services.store.ports import Overlays
 from services.store.redis_erasure import delete_hashes, scrub
 
 _TABLE = (

@@ -4,7 +4,7 @@ Every method takes the tenant, so that no key, path or query can forget it. A fr
 whose columns are named in `core/schema.py`. Shape suffixes: N = items, D = width, W = popularity windows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,22 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.activity import Activity
 from services.core.corrections import Correction
+from services.core.demand_release import Release
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import Granularity
 from services.core.topics import Topics
 from services.core.tower import BackboneSpec
+from services.store.erasing import ErasableTables, Left, Removed
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
     import polars as pl
-
-
-# Users to erase -> up to when; None means all.
-Until = Mapping[str, datetime | None]
-# User -> rows that were removed.
-Removed = dict[str, int]
-# Place -> why bytes of erased users may still lie there, and when they are gone at the latest.
-Left = dict[str, tuple[str, datetime | None]]
 
 
 class InterestReader(Protocol):
@@ -245,7 +239,7 @@ class TableCounts:
     waiting_erasures: int
 
 
-class EventTables(Protocol):
+class EventTables(ErasableTables, Protocol):
     """Delta tables of events, items and rejects, and where the pipeline stands in the inboxes.
 
     Every method raises DependencyUnavailable where the store does not answer.
@@ -322,51 +316,6 @@ class EventTables(Protocol):
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         """Count what is stored, and what waits after a position."""
-        ...
-
-    def user_events(self, tenant: str, user_ids: Sequence[str]) -> "pl.DataFrame":
-        """Return the stored events of users (EVENT_COLUMNS), in order."""
-        ...
-
-    def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
-        """Remove users from every table and inbox, and their bytes from the disk.
-
-        Args:
-            tenant: whose data.
-            user_ids: whom.
-            before: only what happened or came in up to this instant; None means all.
-        """
-        ...
-
-    def erase_events(self, tenant: str, bucket: int, until: Until) -> Removed:
-        """Remove users' events from a bucket; the bytes stay until `scrub`."""
-        ...
-
-    def erase_rest(self, tenant: str, until: Until) -> dict[str, Removed]:
-        """Remove users from rejects and inboxes, by place; the bytes stay until `scrub`."""
-        ...
-
-    def scrub(self, tenant: str, since: datetime) -> Left:
-        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
-        ...
-
-    def job_lock(
-        self, tenant: str, name: str, cancelled: Callable[[], bool] = ...
-    ) -> "AbstractContextManager[object]":
-        """Return a lock by name, waited for until `cancelled` says so. Raises Cancelled."""
-        ...
-
-    def publishing(
-        self, tenant: str, cancelled: Callable[[], bool] = ...
-    ) -> "AbstractContextManager[object]":
-        """Return the turn of who publishes users' features from what they read within it.
-
-        Many hold it at once; nobody is erased meanwhile. Raises Cancelled.
-        """
-        ...
-
-    def alone(self, tenant: str) -> "AbstractContextManager[object]":
-        """Return the turn of who erases: nobody publishes meanwhile what they read before."""
         ...
 
 
@@ -452,6 +401,31 @@ class Overlays(Protocol):
 
     def scrub(self, tenant: str, since: datetime) -> Left:
         """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
+        ...
+
+
+class DemandStore(Protocol):
+    """Releases of demand, by tenant, space and the name of their terms.
+
+    Every method raises DependencyUnavailable where the store does not answer.
+    """
+
+    def read(self, tenant: str, space_id: str, name: str) -> Release | None:
+        """Return the release that stands; None where there is none. Never what `update` half wrote."""
+        ...
+
+    def update(
+        self,
+        tenant: str,
+        space_id: str,
+        name: str,
+        make: Callable[[bytes, Release | None], Release | None],
+    ) -> Release | None:
+        """Replace a release by what `make` returns, one caller at a time; None leaves it.
+
+        `make` is given the tenant's secret, drawn once and kept, and the release that stands.
+        Returns the release that stands then.
+        """
         ...
 
 

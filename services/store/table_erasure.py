@@ -11,8 +11,8 @@ from services.core.cleaning import RAW
 from services.core.schema import INGEST_TIME, USER_ID
 from services.store import delta
 from services.store.delta_log import Files
+from services.store.erasing import Removed, Until
 from services.store.erasures import covered
-from services.store.ports import Removed, Until
 
 _ALL = datetime(9999, 1, 1, tzinfo=UTC)
 # Shorter ids are found in too many lines that nobody could read to be looked for there.

@@ -31,12 +31,13 @@ from services.core.schema import (
 )
 from services.store import delta
 from services.store.delta_log import Files
+from services.store.erasing import Left, Removed, Until
 from services.store.erasures import drop_erased, tombstones
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
 from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
 from services.store.leases import leases
-from services.store.ports import InboxBatch, Left, Removed, TableCounts, Until
+from services.store.ports import InboxBatch, TableCounts
 from services.store.table_erasure import erase_rejects, erase_rows
 from services.store.turns import alone, named_lock, never, publishing
 

@@ -3,7 +3,6 @@
 It stands behind `driftline.testing`; what it knows was put into it by a test.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -12,6 +11,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from . import errors as e
+from ._fake_content import FakeDemand
+from ._fake_privacy import copy_of, receipt_of
 from ._fake_ranking import among_declared, cited, is_allowed, is_in, scored_item, share
 from ._fake_rules import check
 from ._periods import KEPT, period_bounds
@@ -75,6 +76,7 @@ class FakeServer:
     corrections: dict[str, dict[str, profile_service_pb2.TopicCorrection]] = field(
         default_factory=dict
     )
+    demand: FakeDemand = field(default_factory=FakeDemand)
     # In catalogue order.
     items: dict[str, event_pb2.Item] = field(default_factory=dict)
     item_vectors: dict[str, Vector] = field(default_factory=dict)
@@ -305,6 +307,12 @@ class FakeServer:
         held = self.corrections.get(user_id, {})
         return [held[topic_id] for topic_id in sorted(held)]
 
+    def _ForecastTopicDemand(self, request: Any) -> Message:
+        return self.demand.forecast(request, self.now(), self.space_id)
+
+    def _DraftBrief(self, request: Any) -> Message:
+        return self.demand.brief(request, self.now(), self.space_id)
+
     def _EraseUser(self, request: Any) -> Message:
         user_id = request.user_id
         self.interests = {key: v for key, v in self.interests.items() if key[0] != user_id}
@@ -320,35 +328,10 @@ class FakeServer:
         )
 
     def _GetErasure(self, request: Any) -> Message:
-        if request.erasure_id not in self.erasures:
-            raise e.ErasureNotFoundError(
-                "no such erasure; take the id from the answer of EraseUser",
-                code="NOT_FOUND",
-                reason="ERASURE_NOT_FOUND",
-                metadata={"erasure_id": request.erasure_id},
-            )
-        at = instant(self.erasures[request.erasure_id], "now")
-        return privacy_service_pb2.GetErasureResponse(
-            receipt=privacy_service_pb2.ErasureReceipt(
-                erasure_id=request.erasure_id,
-                state=privacy_service_pb2.ERASURE_STATE_DONE,
-                requested_time=at,
-                removed_time=at,
-                completed_time=at,
-            )
-        )
+        return receipt_of(request.erasure_id, self.erasures)
 
     def _ExportUser(self, request: Any) -> Message:
-        records = [
-            privacy_service_pb2.UserRecord(
-                source="events",
-                time=event.event_time,
-                content_json=json.dumps({"event_id": event.event_id, "item_id": event.item_id}),
-            )
-            for event in self.events.values()
-            if event.user_id == request.user_id
-        ]
-        return privacy_service_pb2.ExportUserResponse(records=records)
+        return copy_of(request.user_id, self.events.values())
 
     def _ListModels(self, request: Any) -> Message:
         start = int(request.page_token or 0)
