@@ -63,7 +63,15 @@ def keys_create(
 def keys_list() -> None:
     """Show every key: id, tenant, scopes and state; never a secret, for none is stored."""
     now = datetime.now(UTC)
-    table = Table("id", "tenant", "scopes", "name", "created", "expires", "state")
+    table = Table()
+    # What is copied from here stays whole in a narrow terminal.
+    for name, is_whole in (
+        ("id", True), ("tenant", False), ("scopes", False), ("name", False), ("created", False),
+        ("expires", False), ("state", True),
+    ):  # fmt: skip
+        table.add_column(
+            name, no_wrap=is_whole, overflow="fold", min_width=16 if name == "id" else None
+        )
     for key in KeyFile(load_settings().keys_path()).list():
         table.add_row(
             key.key_id,

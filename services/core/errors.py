@@ -46,6 +46,18 @@ class SpaceMismatch(CoreError):
         )
 
 
+class CohortTooSmall(CoreError):
+    """Too few users to say anything of them. Metadata: cohort, least_users."""
+
+    def __init__(self, cohort: str, least_users: int) -> None:
+        super().__init__(
+            f"cohort {cohort} has too few users: less noise, its size is below {least_users}; "
+            "ask for a larger one",
+            cohort=cohort,
+            least_users=str(least_users),
+        )
+
+
 class WorseThanLive(CoreError):
     """A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
 

@@ -17,6 +17,7 @@ from services.runtime.guard import INVALID
 from services.runtime.interceptors import RegisterTenant
 from services.runtime.server import Service
 from services.runtime.settings import Settings
+from services.store.demand_files import FolderDemand
 from services.store.erasures import ErasedUsers
 from services.store.history_reader import ParquetHistory
 from services.store.inbox import DeltaInbox
@@ -43,6 +44,7 @@ class Tenants:
         self._reader = open_reader(settings, layout)
         self._history = ParquetHistory(layout)
         self._overlays = open_overlays(layout, settings.online_store, settings.redis_url)
+        self._demand = FolderDemand(layout)
         # One tenant's slow reads leave places for the others.
         self._places = HistoryPlaces(2 * settings.max_history_calls)
         self._polling: list[asyncio.Task[None]] = []
@@ -68,6 +70,7 @@ class Tenants:
             inbox=self._inbox,
             registry=self._registry,
             overlays=self._overlays,
+            demand=self._demand,
         )
         return services_of(self._settings, state, ports, self._places)
 

@@ -14,6 +14,7 @@ import structlog
 from services.core.errors import CoreError
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
+from services.pipeline.demand import refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.health import StoreCheck, is_due, keep_health
 from services.pipeline.preprocess import preprocess
@@ -126,8 +127,15 @@ class Follower:
             for model_version in self._models():
                 with self._publishing:
                     self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
+        with self._publishing:
+            self._demand()
         self._looked_on = today
         self._note(taken)
+
+    def _demand(self) -> None:
+        """Publish the demand of periods that closed, in the space that is served."""
+        live = self.stores.models.live(self.tenant)
+        refresh_demand(self.stores.of_demand(), self.settings, self.tenant, live.space_id)
 
     def _note(self, taken: datetime | None) -> None:
         """Write down that what was taken in by then is served."""

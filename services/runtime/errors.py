@@ -63,6 +63,10 @@ TABLE: dict[type[errors.CoreError], "tuple[grpc.StatusCode, ErrorReason.ValueTyp
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_SPACE_MISMATCH,
     ),
+    errors.CohortTooSmall: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_COHORT_TOO_SMALL,
+    ),
     errors.WorseThanLive: (
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_WORSE_THAN_LIVE,

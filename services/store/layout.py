@@ -10,6 +10,7 @@ ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/, declared/{space_id}.json
 ROOT/{tenant}/overlays.db              what users said of their portraits
+ROOT/{tenant}/demand/                  releases by space; `secret`, for the write path alone
 ROOT/{tenant}/state/                    positions of the pipeline, event_ids/: hashes of stored ids
 """
 
@@ -30,6 +31,7 @@ _TENANT = re.compile(r"[a-z0-9_]{1,64}")
 _WRITER = re.compile(r"[a-z0-9-]{1,64}")
 # Spaces and views: made of lower-case words and underscores, never of path separators.
 _NAME = re.compile(r"[a-z0-9_]{1,128}")
+_RELEASE = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 
 
 class Layout:
@@ -121,6 +123,16 @@ class Layout:
     def overlays_file(self, tenant: str) -> Path:
         """Return the SQLite file of what users said of their portraits."""
         return self.tenant_dir(tenant) / "overlays.db"
+
+    def demand_dir(self, tenant: str) -> Path:
+        """Return the folder of the secret that noise is drawn by, and of releases."""
+        return self.tenant_dir(tenant) / "demand"
+
+    def demand_file(self, tenant: str, space: str, name: str) -> Path:
+        """Return the file of a release of demand."""
+        _checked("release", name, _RELEASE)
+        folder = self.demand_dir(tenant) / _checked("space_id", space, _NAME)
+        return folder / f"{name}.safetensors"
 
     def state_dir(self, tenant: str) -> Path:
         """Return the folder of the pipeline's positions."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.activity import Activity
 from services.core.corrections import Correction
+from services.core.demand_release import Release
 from services.core.ranking import ItemStats
 from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
 from services.core.schema import Granularity
@@ -391,6 +392,31 @@ class Overlays(Protocol):
 
     def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
         """Forget everything that users said."""
+        ...
+
+
+class DemandStore(Protocol):
+    """Releases of demand, by tenant, space and the name of their terms.
+
+    Every method raises DependencyUnavailable where the store does not answer.
+    """
+
+    def read(self, tenant: str, space_id: str, name: str) -> Release | None:
+        """Return the release that stands; None where there is none. Never what `update` half wrote."""
+        ...
+
+    def update(
+        self,
+        tenant: str,
+        space_id: str,
+        name: str,
+        make: Callable[[bytes, Release | None], Release | None],
+    ) -> Release | None:
+        """Replace a release by what `make` returns, one caller at a time; None leaves it.
+
+        `make` is given the tenant's secret, drawn once and kept, and the release that stands.
+        Returns the release that stands then.
+        """
         ...
 
 

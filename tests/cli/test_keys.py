@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli import app
+from services.cli.app import console
 from services.store.api_keys import KeyRing
 from services.store.layout import Layout
 
@@ -14,7 +15,6 @@ from services.store.layout import Layout
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("DRIFTLINE_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
 
 
@@ -43,7 +43,8 @@ def test_a_key_is_made_shown_alone_on_standard_output_and_opens_a_tenant_of_its_
     assert Layout(store, 8).has_tenant("acme")
 
 
-def test_a_list_has_ids_and_states_but_no_secret(store):
+def test_a_list_has_whole_ids_and_states_but_no_secret_however_narrow_it_is(store, monkeypatch):
+    monkeypatch.setattr(console, "width", 80)
     first, second = create("--scope=read"), create("--scope=admin", "--expires-days=30")
     run("revoke", first.split("_")[1])
     listed = run("list").output

@@ -28,6 +28,7 @@ EXAMPLES = {
         errors.SpaceMismatch("a", "b"),
         {"expected_space_id", "actual_space_id"},
     ),
+    errors.CohortTooSmall: (errors.CohortTooSmall("frequent", 20), {"cohort", "least_users"}),
     errors.WorseThanLive: (
         errors.WorseThanLive("m2", "m1", "0.1 against 0.2"),
         {"model_version", "live_model_version", "proof"},

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from . import errors as e
+from ._fake_content import FakeDemand
 from ._fake_ranking import among_declared, cited, is_allowed, is_in, scored_item, share
 from ._fake_rules import check
 from ._periods import KEPT, period_bounds
@@ -74,6 +75,7 @@ class FakeServer:
     corrections: dict[str, dict[str, profile_service_pb2.TopicCorrection]] = field(
         default_factory=dict
     )
+    demand: FakeDemand = field(default_factory=FakeDemand)
     # In catalogue order.
     items: dict[str, event_pb2.Item] = field(default_factory=dict)
     item_vectors: dict[str, Vector] = field(default_factory=dict)
@@ -301,6 +303,12 @@ class FakeServer:
     def _corrections(self, user_id: str) -> list[profile_service_pb2.TopicCorrection]:
         held = self.corrections.get(user_id, {})
         return [held[topic_id] for topic_id in sorted(held)]
+
+    def _ForecastTopicDemand(self, request: Any) -> Message:
+        return self.demand.forecast(request, self.now(), self.space_id)
+
+    def _DraftBrief(self, request: Any) -> Message:
+        return self.demand.brief(request, self.now(), self.space_id)
 
     def _EraseUser(self, request: Any) -> Message:
         user_id = request.user_id

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from . import _replies, _requests
+from . import _content_replies, _replies, _requests
+from . import content_types as c
 from . import types as t
 from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
@@ -154,6 +155,20 @@ def correct_profile(
     request = _requests.correct_profile(user_id, topic_id, wish)
     reply = yield Call("Profile", "CorrectProfile", request, "write")
     return _replies.corrections(reply)
+
+
+def forecast_demand(
+    cohort: str, topic_ids: Iterable[str], horizon_count: int, history_count: int, page_size: int
+) -> Plan[c.Demand]:
+    request = _requests.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+    reply = yield Call("Content", "ForecastTopicDemand", request)
+    return _content_replies.demand(reply)
+
+
+def draft_brief(topic_id: str, cohort: str) -> Plan[c.Brief]:
+    request = _requests.draft_brief(topic_id, cohort)
+    reply = yield Call("Content", "DraftBrief", request)
+    return _content_replies.brief(reply)
 
 
 def erase_user(user_id: str) -> Plan[t.Erasure]:

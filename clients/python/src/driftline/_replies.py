@@ -328,6 +328,10 @@ def period_vector(message: vector_pb2.InterestVector) -> t.PeriodVector:
     return t.PeriodVector(**_period_fields(message))
 
 
+def granularity(value: vector_pb2.Granularity.ValueType) -> t.Granularity:
+    return _GRANULARITY.get(value, t.Granularity.WEEK)
+
+
 def instant(message: Any, field: str) -> datetime | None:
     """Return a timestamp field as an aware UTC datetime; None where it is unset."""
     if not message.HasField(field):
@@ -339,7 +343,7 @@ def instant(message: Any, field: str) -> datetime | None:
 def _period_fields(message: vector_pb2.InterestVector) -> dict[str, Any]:
     return {
         "vector": _vector(message.vector),
-        "granularity": _GRANULARITY.get(message.granularity, t.Granularity.WEEK),
+        "granularity": granularity(message.granularity),
         "period": message.period,
         "period_start": instant(message, "period_start_time"),
         "period_end": instant(message, "period_end_time"),

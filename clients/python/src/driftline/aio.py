@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _plans, _replies
+from . import content_types as c
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -219,6 +220,26 @@ class AsyncClient:
     ) -> tuple[t.TopicCorrection, ...]:
         """See `Client.correct_profile`."""
         return await self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
+
+    async def forecast_demand(
+        self,
+        cohort: str = "all",
+        *,
+        topic_ids: Iterable[str] = (),
+        horizon_count: int = 0,
+        history_count: int = 0,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> c.Demand:
+        """See `Client.forecast_demand`."""
+        plan = _plans.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+        return await self._run(plan, timeout_s)
+
+    async def draft_brief(
+        self, *, topic_id: str = "", cohort: str = "", timeout_s: float | None = None
+    ) -> c.Brief:
+        """See `Client.draft_brief`."""
+        return await self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
 
     async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """See `Client.erase_user`."""

@@ -122,6 +122,20 @@ class SpaceMismatchError(DriftlineError):
         self.actual_space_id = actual_space_id
 
 
+class CohortTooSmallError(DriftlineError):
+    """Too few users are in the cohort to say anything of it: ask for a larger one."""
+
+    @property
+    def cohort(self) -> str:
+        """Which."""
+        return self.metadata.get("cohort", "")
+
+    @property
+    def least_users(self) -> int:
+        """How many users it would need, less noise."""
+        return int(self.metadata.get("least_users", "0"))
+
+
 class WorseThanLiveError(DriftlineError):
     """A model is proven worse than the live one; see `Client.promote_model`."""
 
