@@ -152,6 +152,8 @@ class WriteResult:
     count: int
     # When the last of them were; None where there was nothing to store.
     ingest_time: datetime | None
+    # Positions in the list of events that happened before an erasure: refused, and not to be sent again.
+    refused_positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,16 +371,6 @@ class Profile:
     corrections: tuple[TopicCorrection, ...] = ()
     # Sudden interests and periods of machines, newest first, at most 4.
     bursts: tuple[InterestBurst, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Erasure:
-    """An erasure that was committed."""
-
-    # Names it in logs and in `driftline status`.
-    erasure_id: str
-    # Events before this instant are erased.
-    requested_time: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
