@@ -97,7 +97,7 @@ def _parquet_chunks(path: Path, chunk_rows: int) -> Iterator[Chunk]:
         scan = pl.scan_parquet(path, hive_partitioning=False, glob=False)
         total = int(scan.select(pl.len()).collect().item())
         for start in range(0, total, chunk_rows):
-            rows = _whole(scan.slice(start, chunk_rows).collect())
+            rows = scan.slice(start, chunk_rows).collect()
             rows = rows.with_columns(pl.int_range(start + 1, start + rows.height + 1).alias(LINE))
             yield Chunk(rows=rows, bad_lines=_no_bad_lines(), done=start + rows.height, total=total)
         if not total:
@@ -109,13 +109,6 @@ def _parquet_chunks(path: Path, chunk_rows: int) -> Iterator[Chunk]:
         raise InvalidArgument(
             "file", f"{path} is damaged or half written ({problem}); export it again"
         ) from error
-
-
-def _whole(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows whose columns are equally long: those of a damaged file may not be."""
-    if any(len(column) != rows.height for column in rows.get_columns()):
-        raise pl.exceptions.ShapeError("its columns have different lengths")
-    return rows
 
 
 def _csv_chunks(path: Path, chunk_rows: int) -> Iterator[Chunk]:
