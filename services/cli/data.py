@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from services.cli.app import Tenant, app, console, print_figures
 from services.core.schema import DEFAULT_TENANT
@@ -91,14 +92,46 @@ def status(tenant: Tenant = DEFAULT_TENANT) -> None:
 
     settings = load_settings()
     print_figures("status", read_status(settings, tenant))
-    for model in open_stores(settings).models.list(tenant):
-        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
+    models = open_stores(settings).models
+    shadow = models.shadow(tenant)
+    for model in models.list(tenant):
+        is_shadow = shadow is not None and shadow.model_version == model.model_version
+        also = ", its space kept fresh beside the live one" if is_shadow else ""
+        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}{also}")
 
 
 @app.command()
-def erase(user_id: str, tenant: Tenant = DEFAULT_TENANT) -> None:
-    """Erase a user: hidden at once, removed from every table, view and index by the next refresh."""
-    from services.pipeline.erasure import request_erasure
+def demand(
+    again: Annotated[
+        bool,
+        typer.Option(
+            help="Draw everything anew, of what the events say now; what users risk grows by it."
+        ),
+    ] = False,
+) -> None:
+    """Publish the demand for topics that closed since the last time, as each refresh does.
 
-    erasure_id = request_erasure(load_settings(), tenant, user_id)
-    console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")
+    Counts by cohort, topic and period get noise once and then stand: late events and old imports change none of them.
+    After an import of old events use --again.
+    """
+    from services.core.demand import EVERYONE
+    from services.pipeline.demand import refresh_demand
+    from services.pipeline.stores import open_stores
+
+    settings = load_settings()
+    stores = open_stores(settings)
+    space_id = stores.models.live(DEFAULT_TENANT).space_id
+    published = refresh_demand(
+        stores.of_demand(), settings, DEFAULT_TENANT, space_id, is_new_edition=again
+    )
+    console.print(f"{published} periods of demand were published")
+    release = stores.demand.read(DEFAULT_TENANT, space_id, settings.release_terms().name)
+    if release is None:
+        return
+    table = Table("cohort", "users, at least", title=f"up to {release.published.newest.name}")
+    for cohort in release.cohorts:
+        users = release.size(cohort)
+        table.add_row(cohort, f"{users:,}" if users else f"below {release.terms.least_users}")
+    console.print(table)
+    if EVERYONE in release.forecasts:
+        console.print(f"{len(release.topic_ids)} topics are forecast")

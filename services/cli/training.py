@@ -58,8 +58,20 @@ def train(
     with StageBars(console) as bars:
         # What was imported may still lie in the inbox: the first training comes before any refresh.
         preprocess(open_stores(settings).tables, settings, tenant=tenant)
+        stores = open_stores(settings)
+        before = {one.space_id for one in stores.models.list(tenant) if one.stage == "live"}
         info = train_from_store(settings, request, on_progress=bars.report)
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
+    if before - {info.space_id}:
+        console.print(
+            "its space is another one than that of the live model before: "
+            + (
+                "users have no vector in it until a refresh is through; next time "
+                "`--no-promote`, then `driftline migrate --to`, fills it first"
+                if promote
+                else f"`driftline migrate --to {info.model_version}` fills it, then switches"
+            )
+        )
 
 
 @app.command()

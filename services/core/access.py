@@ -32,7 +32,11 @@ RPC_SCOPES: dict[str, Scope | None] = {
     "driftline.v1.RecommendationService/FindSimilarItems": Scope.READ,
     "driftline.v1.ProfileService/GetProfile": Scope.READ,
     "driftline.v1.ProfileService/CorrectProfile": Scope.WRITE,
+    "driftline.v1.ContentService/ForecastTopicDemand": Scope.READ,
+    "driftline.v1.ContentService/DraftBrief": Scope.READ,
     "driftline.v1.PrivacyService/EraseUser": Scope.ADMIN,
+    "driftline.v1.PrivacyService/GetErasure": Scope.ADMIN,
+    "driftline.v1.PrivacyService/ExportUser": Scope.ADMIN,
     "driftline.v1.ModelService/ListModels": Scope.READ,
     "driftline.v1.ModelService/PromoteModel": Scope.ADMIN,
     # What may be called here at all: any credential.

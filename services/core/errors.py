@@ -35,6 +35,15 @@ class ItemNotFound(CoreError):
         super().__init__("no such item; upsert it and run `driftline refresh`", item_id=item_id)
 
 
+class ErasureNotFound(CoreError):
+    """There is no such request to erase a user. Metadata: erasure_id."""
+
+    def __init__(self, erasure_id: str) -> None:
+        super().__init__(
+            "no such erasure; take the id from the answer of EraseUser", erasure_id=erasure_id
+        )
+
+
 class SpaceMismatch(CoreError):
     """Two vector spaces met in one operation. Metadata: expected_space_id, actual_space_id."""
 
@@ -43,6 +52,18 @@ class SpaceMismatch(CoreError):
             f"vector of space {actual} where {expected} is served; encode again with the live model",
             expected_space_id=expected,
             actual_space_id=actual,
+        )
+
+
+class CohortTooSmall(CoreError):
+    """Too few users to say anything of them. Metadata: cohort, least_users."""
+
+    def __init__(self, cohort: str, least_users: int) -> None:
+        super().__init__(
+            f"cohort {cohort} has too few users: less noise, its size is below {least_users}; "
+            "ask for a larger one",
+            cohort=cohort,
+            least_users=str(least_users),
         )
 
 

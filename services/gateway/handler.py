@@ -6,6 +6,8 @@ Errors, deadlines, checks and logs are runtime/interceptors.py's.
 from collections.abc import AsyncIterator
 from typing import Any
 
+from driftline.v1 import content_service_pb2 as content
+from driftline.v1 import content_service_pb2_grpc as content_grpc
 from driftline.v1 import event_service_pb2 as events
 from driftline.v1 import event_service_pb2_grpc as events_grpc
 from driftline.v1 import interest_service_pb2 as interests
@@ -20,32 +22,40 @@ from driftline.v1 import recommendation_service_pb2 as recommendations
 from driftline.v1 import recommendation_service_pb2_grpc as recommendations_grpc
 
 from services.gateway.answers import Now
+from services.gateway.content import Content
 from services.gateway.erasure import Eraser
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
+from services.gateway.translate import content as content_messages
 from services.gateway.translate import events as event_messages
 from services.gateway.translate import interests as interest_messages
 from services.gateway.translate import models as model_messages
 from services.gateway.translate import privacy as privacy_messages
 from services.gateway.translate import profiles as profile_messages
 from services.gateway.translate import recommendations as recommendation_messages
-from services.store.ports import Inbox
+from services.store.ports import Commit, Inbox
 
 
 class EventHandler(events_grpc.EventServiceServicer):
     """EventService."""
 
-    def __init__(self, tenant: str, inbox: Inbox, now: Now) -> None:
+    def __init__(self, tenant: str, inbox: Inbox, now: Now, eraser: Eraser) -> None:
         self._tenant, self._inbox, self._now = tenant, inbox, now
+        self._eraser = eraser
 
     async def RecordEvents(
         self, request: events.RecordEventsRequest, context: Any
     ) -> events.RecordEventsResponse:
-        rows = event_messages.events_from_pb(request, self._now())
-        commit = await self._inbox.append_events(self._tenant, rows)
-        return event_messages.events_to_pb(commit)
+        now = self._now()
+        rows = event_messages.events_from_pb(request, now)
+        is_refused = await self._eraser.refused(rows)
+        if is_refused.all():  # nothing to wait for
+            commit = Commit(row_count=0, ingest_time=now.ingest_time)
+        else:
+            commit = await self._inbox.append_events(self._tenant, rows.filter(~is_refused))
+        return event_messages.events_to_pb(commit, request, rows.filter(is_refused))
 
     async def UpsertItems(
         self, request: events.UpsertItemsRequest, context: Any
@@ -146,6 +156,27 @@ class ProfileHandler(profiles_grpc.ProfileServiceServicer):
         return profile_messages.corrected_to_pb(answer)
 
 
+class ContentHandler(content_grpc.ContentServiceServicer):
+    """ContentService."""
+
+    def __init__(self, demand: Content, now: Now) -> None:
+        self._demand, self._now = demand, now
+
+    async def ForecastTopicDemand(
+        self, request: content.ForecastTopicDemandRequest, context: Any
+    ) -> content.ForecastTopicDemandResponse:
+        query = content_messages.demand_query_from_pb(request, self._now())
+        answer = await self._demand.forecast(query)
+        return content_messages.demand_to_pb(answer)
+
+    async def DraftBrief(
+        self, request: content.DraftBriefRequest, context: Any
+    ) -> content.DraftBriefResponse:
+        query = content_messages.brief_query_from_pb(request, self._now())
+        answer = await self._demand.brief(query)
+        return content_messages.brief_to_pb(answer)
+
+
 class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):
     """PrivacyService."""
 
@@ -158,6 +189,19 @@ class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):
         user_id = privacy_messages.user_from_pb(request)
         answer = await self._eraser.erase(user_id)
         return privacy_messages.erasure_to_pb(answer)
+
+    async def GetErasure(
+        self, request: privacy.GetErasureRequest, context: Any
+    ) -> privacy.GetErasureResponse:
+        answer = await self._eraser.receipt(request.erasure_id)
+        return privacy_messages.receipt_to_pb(answer)
+
+    async def ExportUser(
+        self, request: privacy.ExportUserRequest, context: Any
+    ) -> AsyncIterator[privacy.ExportUserResponse]:
+        user_id = privacy_messages.user_from_pb(request)
+        async for records in self._eraser.export(user_id):
+            yield privacy_messages.records_to_pb(records)
 
 
 class ModelHandler(models_grpc.ModelServiceServicer):

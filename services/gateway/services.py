@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from driftline.v1 import (
+    content_service_pb2_grpc,
     event_service_pb2_grpc,
     interest_service_pb2_grpc,
     model_service_pb2_grpc,
@@ -14,8 +15,10 @@ from driftline.v1 import (
 )
 
 from services.gateway.answers import Instants
-from services.gateway.erasure import Eraser
+from services.gateway.content import Content
+from services.gateway.erasure import Eraser, PrivacyStore
 from services.gateway.handler import (
+    ContentHandler,
     EventHandler,
     InterestHandler,
     ModelHandler,
@@ -31,7 +34,14 @@ from services.gateway.recommender import Recommender
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
-from services.store.ports import HistoryReader, Inbox, InterestReader, ModelRegistry, Overlays
+from services.store.ports import (
+    DemandStore,
+    HistoryReader,
+    Inbox,
+    InterestReader,
+    ModelRegistry,
+    Overlays,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +53,8 @@ class Ports:
     inbox: Inbox
     registry: ModelRegistry
     overlays: Overlays
+    privacy: PrivacyStore
+    demand: DemandStore
 
 
 def services_of(
@@ -70,10 +82,18 @@ def services_of(
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
     portraits = Portraits(state, ports.reader, ports.overlays, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
+    eraser = Eraser(state, ports.inbox, ports.privacy)
+    content = Content(
+        state, ports.demand, settings.release_terms().name, stale_after_periods=stale_after
+    )
     add: dict[str, Register] = {
+        "ContentService": partial(
+            content_service_pb2_grpc.add_ContentServiceServicer_to_server,
+            ContentHandler(content, now),
+        ),
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
-            EventHandler(state.tenant, ports.inbox, now),
+            EventHandler(state.tenant, ports.inbox, now, eraser),
         ),
         "InterestService": partial(
             interest_service_pb2_grpc.add_InterestServiceServicer_to_server,
@@ -89,7 +109,7 @@ def services_of(
         ),
         "PrivacyService": partial(
             privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server,
-            PrivacyHandler(Eraser(state, ports.inbox)),
+            PrivacyHandler(eraser),
         ),
         "ModelService": partial(
             model_service_pb2_grpc.add_ModelServiceServicer_to_server,

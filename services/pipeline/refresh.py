@@ -5,6 +5,7 @@
           -> item vectors, index   (encoder)
           -> interest vectors      (encoder, some buckets a call)
           -> forecasts             (forecaster, some buckets a call)
+          -> demand                (here, once a period)
 
 Every step is incremental and idempotent: a refresh that was cut is simply run again. During a
 migration the encoder's and the forecaster's steps are done in both spaces.
@@ -21,11 +22,19 @@ from driftline.v1 import encoder_service_pb2, forecaster_service_pb2
 from services.core.progress import Progress
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
+from services.pipeline.demand import DemandStores, refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import PreprocessSummary, preprocess
 from services.runtime.settings import Settings
 from services.store.health import REFRESHED, refreshed_to_state
-from services.store.ports import EventTables, FeatureWriter, ModelRegistry, Overlays
+from services.store.ports import (
+    CatalogueStore,
+    DemandStore,
+    EventTables,
+    FeatureWriter,
+    ModelRegistry,
+    Overlays,
+)
 
 Answer = TypeVar("Answer")
 
@@ -43,6 +52,12 @@ class Stores:
     features: FeatureWriter
     models: ModelRegistry
     overlays: Overlays
+    catalogues: CatalogueStore
+    demand: DemandStore
+
+    def of_demand(self) -> DemandStores:
+        """Return those that demand is made from."""
+        return DemandStores(tables=self.tables, catalogues=self.catalogues, demand=self.demand)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +71,8 @@ class RefreshSummary:
     users: int
     vectors: int
     forecasts: int
+    # Periods of demand that were published.
+    demand_periods: int
     encoder_pids: tuple[int, ...]
     forecaster_pids: tuple[int, ...]
 
@@ -100,6 +117,8 @@ def refresh(
     on_progress("preprocess", 1, 1)
     made = refresh_space(compute, settings, is_full=is_full, on_progress=on_progress)
     items, interests, forecasts = made.items, made.interests, made.forecasts
+    published = refresh_demand(stores.of_demand(), settings, tenant, items.space_id)
+    on_progress("demand", 1, 1)
     # Only now: other teams must not meet a space that is half filled, nor one that a migration left.
     if stores.models.live(tenant).space_id == items.space_id:
         stores.features.point_services(tenant, items.space_id)
@@ -114,6 +133,7 @@ def refresh(
         users=sum(answer.user_count for answer in interests),
         vectors=sum(answer.vector_count for answer in interests),
         forecasts=sum(answer.forecast_count for answer in forecasts),
+        demand_periods=published,
         encoder_pids=_pids([items.replica_pid, *(answer.replica_pid for answer in interests)]),
         forecaster_pids=_pids([answer.replica_pid for answer in forecasts]),
     )

@@ -8,6 +8,7 @@ from services.core.schema import DEFAULT_TENANT
 from services.pipeline.health import StoreCheck
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
+from services.store.demand_files import FolderDemand
 from services.store.features import FeastFeatures
 from services.store.index import FolderCatalogues
 from services.store.layout import Layout
@@ -31,6 +32,8 @@ def open_stores(settings: Settings) -> Stores:
         features=FeastFeatures(layout, settings.feast_config()),
         models=FolderRegistry(layout),
         overlays=open_overlays(layout, settings.online_store, settings.redis_url),
+        catalogues=FolderCatalogues(layout),
+        demand=FolderDemand(layout),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.core.demand import Partition, ReleaseTerms
 from services.core.schema import Granularity
 from services.store.feast_config import FeastConfig
 
@@ -131,6 +132,18 @@ class Settings(BaseSettings):
     # Added to a period's close to say when a backfilled vector could have been known, seconds.
     publish_lag_s: float = Field(default=3600.0, ge=0)
 
+    # Content demand. Changing one of the first four makes a publication of its own, beside the former.
+    # Length of its periods.
+    demand_granularity: Granularity = Granularity.WEEK
+    # How users are divided: all (not), activity, or topic (of most of their events).
+    demand_partition: Partition = Partition.ACTIVITY
+    # What one count may tell of one user: odds of a guess rise by at most exp(this).
+    demand_epsilon: float = Field(default=1.0, gt=0, le=10)
+    # A user's events of a topic in a period are counted up to this many.
+    demand_event_cap: int = Field(default=8, ge=1, le=1000)
+    # A cohort is served where its size, less noise, is at least this.
+    demand_least_users: int = Field(default=20, ge=2)
+
     @field_validator("granularities", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -151,6 +164,16 @@ class Settings(BaseSettings):
             online_store=self.online_store,
             redis_url=self.redis_url,
             registry_url=self.registry_url,
+        )
+
+    def release_terms(self) -> ReleaseTerms:
+        """Return what a publication of demand promises."""
+        return ReleaseTerms(
+            granularity=self.demand_granularity,
+            partition=self.demand_partition,
+            epsilon=self.demand_epsilon,
+            event_cap=self.demand_event_cap,
+            least_users=self.demand_least_users,
         )
 
     def keys_path(self) -> Path:

@@ -109,7 +109,8 @@ def _named(descriptor: Any, violation: Any) -> tuple[str, str]:
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None:
             path += f"[{element.subscript.value}]"
-        field = at.fields_by_name[element.field_name] if at else None
+        # A rule of a oneof names the oneof, which is no field.
+        field = at.fields_by_name.get(element.field_name) if at else None
         at = field.message_type if field else None
         enum = field.enum_type if field else None
     problem = violation.message or violation.rule_id

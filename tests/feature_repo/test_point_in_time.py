@@ -33,6 +33,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.server import serving
 from services.runtime.settings import Settings
 from services.store import offline_parts
+from services.store.demand_files import MemoryDemand
 from services.store.feast_config import FeastConfig
 from services.store.features import FeastFeatures
 from services.store.history_reader import ParquetHistory
@@ -94,6 +95,7 @@ async def answers(w: World, layout: Layout, then: datetime) -> dict[str, bytes]:
         inbox=MemoryInbox(w.tables._memory, "gateway-0"),
         registry=registry,
         overlays=MemoryOverlays(),
+        demand=MemoryDemand(),
     )
     as_of = vector_pb2.AsOf(event_time=stamp(then), ingest_time=stamp(then))
     got: dict[str, bytes] = {}

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import polars as pl
 import redis
 
 from services.core.access import Scope
 from services.core.activity import NO_ACTIVITY
 from services.core.corrections import Correction, Wish
-from services.core.schema import DEFAULT_TENANT
+from services.core.demand import ACTIVITY_COHORTS, Cells, ReleaseTerms
+from services.core.demand_release import Release, make_release
+from services.core.periods import period_from_name
+from services.core.schema import DEFAULT_TENANT, Granularity
 from services.core.views import view_named
 from services.gateway.tenants import Tenants
 from services.runtime.metrics import Metrics
@@ -23,6 +27,7 @@ from services.runtime.server import serving
 from services.runtime.settings import Settings
 from services.store import offline_parts
 from services.store.api_keys import KeyFile
+from services.store.demand_files import FolderDemand
 from services.store.frames import conform
 from services.store.layout import Layout
 from services.store.memory_features import MemoryFeatures
@@ -125,12 +130,29 @@ async def fill(folder: Path, redis_url: str) -> Stored:
             features.put_activity(user, NO_ACTIVITY, space_id=space, tenant=tenant, **stamps)
             wish = Correction(topic_id=mark(tenant), wish=Wish.MORE, made_time=world.NOW)
             await overlays.put(tenant, user, wish)
+        _publish_demand(layout, tenant, space, number)
         made_key = KeyFile(folder / "keys.json").create(
             tenant=tenant, scopes=frozenset(Scope), name=tenant, now=world.NOW
         )
         keys[tenant] = made_key.secret
     await overlays.close()
     return Stored(folder, redis_url, keys)
+
+
+def _publish_demand(layout: Layout, tenant: str, space: str, number: int) -> None:
+    """Publish the demand for a topic that the tenant alone has."""
+    many = np.full((len(ACTIVITY_COHORTS), 1, 12), 100 * (number + 1))
+    cells = Cells(
+        cohorts=ACTIVITY_COHORTS, topic_ids=(mark(tenant),), audience_CTP=many, volume_CTP=many,
+        first=period_from_name(Granularity.WEEK, "2026-W36").ordinal, size_CP=many[:, 0],
+    )  # fmt: skip
+
+    def make(secret: bytes, former: Release | None) -> Release:
+        return make_release(
+            cells, former, ReleaseTerms(), secret=secret, space_id=space, now=world.NOW
+        )
+
+    FolderDemand(layout).update(tenant, space, ReleaseTerms().name, make)
 
 
 @asynccontextmanager

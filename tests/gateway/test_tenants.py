@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from driftline.v1 import (
+    content_service_pb2,
     event_pb2,
     event_service_pb2,
     interest_service_pb2,
@@ -34,6 +35,7 @@ from tests.gateway.world import NOW, stamp
 SERVICES = {
     module.DESCRIPTOR.services_by_name[name].full_name: module.DESCRIPTOR.services_by_name[name]
     for module, name in (
+        (content_service_pb2, "ContentService"),
         (event_service_pb2, "EventService"),
         (interest_service_pb2, "InterestService"),
         (recommendation_service_pb2, "RecommendationService"),
@@ -92,7 +94,17 @@ def asks(of: str) -> dict[str, list[Any]]:
             pro.CorrectProfileRequest(user_id=user, topic_id=f"MARK-{of}", wish="TOPIC_WISH_MORE"),
             pro.CorrectProfileRequest(user_id=user, topic_id=f"MARK-{of}", wish="TOPIC_WISH_NONE"),
         ],
+        "ContentService/ForecastTopicDemand": [
+            content_service_pb2.ForecastTopicDemandRequest(topic_ids=[f"MARK-{of}"]),
+            content_service_pb2.ForecastTopicDemandRequest(cohort=f"MARK-{of}"),
+        ],
+        "ContentService/DraftBrief": [
+            content_service_pb2.DraftBriefRequest(topic_id=f"MARK-{of}"),
+            content_service_pb2.DraftBriefRequest(cohort=f"MARK-{of}"),
+        ],
         "PrivacyService/EraseUser": [privacy_service_pb2.EraseUserRequest(user_id=user)],
+        "PrivacyService/GetErasure": [privacy_service_pb2.GetErasureRequest(erasure_id=f"e-{of}")],
+        "PrivacyService/ExportUser": [privacy_service_pb2.ExportUserRequest(user_id=user)],
         "ModelService/ListModels": [
             model_service_pb2.ListModelsRequest(),
             model_service_pb2.ListModelsRequest(page_token=f"m-{of}"),
@@ -198,6 +210,10 @@ async def test_each_tenant_reads_its_own_of_equal_ids(stored):
     async with served(stored) as channel:
         for tenant in TENANTS:
             call = Caller(channel, stored.keys[tenant])
+            request = asks(label(tenant))["ContentService/ForecastTopicDemand"][0]
+            code, message, answer = await call("ContentService/ForecastTopicDemand", request)
+            assert code == "OK", message
+            assert mark(tenant).encode() in answer
             others = [mark(other).encode() for other in TENANTS if other != tenant]
             for rpc in (
                 "InterestService/GetInterest",

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 from driftline.v1 import (
+    content_service_pb2_grpc,
     event_service_pb2_grpc,
     interest_service_pb2_grpc,
     model_service_pb2_grpc,
@@ -32,10 +33,14 @@ from services.gateway.state import GatewayState
 from services.runtime.metrics import Metrics
 from services.runtime.server import serving
 from services.runtime.settings import Settings
+from services.store.demand_files import MemoryDemand
+from services.store.erasures import Erasure, Tombstones, tombstones
 from services.store.memory_events import EventMemory, MemoryInbox, MemoryTables
 from services.store.memory_features import MemoryFeatures
 from services.store.overlays import MemoryOverlays
 from services.store.ports import Catalogue
+from services.store.receipts import SignedReceipt
+from services.store.user_records import UserRecord
 
 # A Tuesday in the middle of 2026-W48.
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -212,6 +217,33 @@ class Erasures:
 
 
 @dataclass
+class Privacy:
+    """Requests, receipts and copies in memory."""
+
+    tables: MemoryTables
+    # Set to what GetErasure and ExportUser are to find.
+    receipts: dict[str, SignedReceipt] = field(default_factory=dict)
+    held: dict[str, list[UserRecord]] = field(default_factory=dict)
+
+    def open(self, tenant: str) -> dict[str, Erasure]:
+        rows = self.tables.read_inbox(tenant, {}).erasures
+        return {
+            name: Erasure(erasure_id=name, user_id=user, requested_time=time)
+            for name, user, time in rows.iter_rows()
+        }
+
+    def tombstones(self, tenant: str) -> Tombstones:
+        return tombstones(self.tables, tenant)
+
+    def receipt(self, tenant: str, erasure_id: str) -> SignedReceipt | None:
+        return self.receipts.get(erasure_id)
+
+    async def records(self, tenant: str, user_id: str) -> AsyncIterator[UserRecord]:
+        for record in self.held.get(user_id, ()):
+            yield record
+
+
+@dataclass
 class World:
     """Stores to fill, and stubs to call."""
 
@@ -220,15 +252,19 @@ class World:
     registry: Registry = field(default_factory=Registry)
     catalogues: Catalogues = field(default_factory=Catalogues)
     overlays: MemoryOverlays = field(default_factory=MemoryOverlays)
+    demand: MemoryDemand = field(default_factory=MemoryDemand)
     # Set to replace what reads history or takes events.
     history: Any = None
     inbox: Any = None
     state: GatewayState = field(init=False)
     channel: grpc.aio.Channel = field(init=False)
+    # host:port.
+    target: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.features.apply(DEFAULT_TENANT, SPACE)
         self.tables = MemoryTables(self.memory)
+        self.privacy = Privacy(self.tables)
         self.state = GatewayState(
             tenant=DEFAULT_TENANT,
             registry=self.registry,
@@ -273,6 +309,10 @@ class World:
         return profile_service_pb2_grpc.ProfileServiceStub(self.channel)
 
     @property
+    def content_service(self) -> Any:
+        return content_service_pb2_grpc.ContentServiceStub(self.channel)
+
+    @property
     def privacy_service(self) -> Any:
         return privacy_service_pb2_grpc.PrivacyServiceStub(self.channel)
 
@@ -291,10 +331,13 @@ async def serve(world: World, **settings: Any) -> AsyncIterator[World]:
         inbox=world.inbox or MemoryInbox(world.memory, "gateway-0"),
         registry=world.registry,
         overlays=world.overlays,
+        privacy=world.privacy,
+        demand=world.demand,
     )
     await world.state.start()
     async with serving(chosen, services_of(chosen, world.state, ports), Metrics()) as where:
-        world.channel = grpc.aio.insecure_channel(f"127.0.0.1:{where.port}")
+        world.target = f"127.0.0.1:{where.port}"
+        world.channel = grpc.aio.insecure_channel(world.target)
         async with world.channel:
             yield world
 

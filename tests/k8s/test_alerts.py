@@ -240,6 +240,26 @@ def test_by_promtool_each_alert_fires_on_its_fault_and_is_silent_without(tmp_pat
                     ],
                 }
             )
+    # Nobody ever looked: there is no such series at all.
+    tests.append(
+        {
+            "name": "HealthUnknown raised by absence",
+            "interval": "1m",
+            "input_series": [{"series": 'up{job="gateway"}', "values": "1x60"}],
+            "alert_rule_test": [
+                {
+                    "eval_time": "40m",
+                    "alertname": "HealthUnknown",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": ALERTS["HealthUnknown"]["labels"],
+                            "exp_annotations": ALERTS["HealthUnknown"]["annotations"],
+                        }
+                    ],
+                }
+            ],
+        }
+    )
     file = tmp_path / "tests.yaml"
     file.write_text(yaml.safe_dump({"rule_files": [rules.name], "tests": tests}))
     for command in (["check", "rules", rules.name], ["test", "rules", file.name]):

@@ -16,6 +16,7 @@ from services.core.schema import DEFAULT_TENANT, Granularity, interest_view
 from services.pipeline.follow import Follower
 from services.pipeline.health import StoreCheck, is_due, keep_health
 from services.pipeline.refresh import Stores
+from services.store.demand_files import MemoryDemand
 from services.store.health import HEALTH, REFRESHED
 from services.store.memory_features import MemoryFeatures
 from services.store.overlays import MemoryOverlays
@@ -58,7 +59,12 @@ def refresh(w):
 
 def stores(w):
     return Stores(
-        tables=w.tables, features=w.features, models=Registry(), overlays=MemoryOverlays()
+        tables=w.tables,
+        features=w.features,
+        models=Registry(),
+        overlays=MemoryOverlays(),
+        catalogues=w.catalogues,
+        demand=MemoryDemand(),
     )
 
 

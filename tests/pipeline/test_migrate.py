@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -21,7 +23,11 @@ from services.core.schema import (
     forecast_view,
 )
 from services.local import gateway_process
+from services.pipeline.health import keep_health
 from services.pipeline.refresh import refresh, refresh_space
+from services.pipeline.stores import open_check
+from services.store.health import read_health
+from services.store.layout import Layout
 from tests.pipeline.two_spaces import TwoSpaces, two_spaces
 from tests.planted import WordEncoder
 from tests.small_store import BUCKETS, NOW, USERS
@@ -75,6 +81,7 @@ def test_both_spaces_are_kept_fresh_and_services_keep_their_names(spaces):
             spaces.migration.start(to)
     assert spaces.stores.models.shadow(DEFAULT_TENANT) is None
     model = spaces.migration.start("m2")
+    check_gaps_are_seen(spaces)
     spaces.migration.backfill("m2")
     assert rows(spaces, old).equals(before)
     assert set(rows(spaces, new)["user_id"]) == {f"u{n}" for n in range(USERS)}
@@ -90,33 +97,51 @@ def test_both_spaces_are_kept_fresh_and_services_keep_their_names(spaces):
     refresh(spaces.stores, spaces.compute, spaces.settings)
     for space_id in (old, new):
         assert "late" in set(rows(spaces, space_id)["user_id"])
+    # What came into the old space alone meanwhile, verifying catches up with first.
+    spaces.stores.tables.append_events(
+        DEFAULT_TENANT, pl.DataFrame([event("later", "tea", 9)]), "later"
+    )
+    refresh_space(spaces.compute, spaces.settings)
+    assert "later" not in set(rows(spaces, new)["user_id"])
     found = spaces.migration.verify(model)
     assert set(found.coverage.values()) == {1.0}
+    assert "later" in set(rows(spaces, new)["user_id"])
     assert found.recall.users > USERS / 2
     assert found.held_out == "2026-W13"
+    check_health(spaces)
+    check_gaps_are_refused(spaces, model, found)
     check_names_stay(spaces, model, found)
 
 
-def test_what_is_not_covered_is_not_switched_to(spaces):
-    model = spaces.migration.start("m2")
-    # One bucket of two, and no forecasts of it.
+def check_gaps_are_seen(spaces):
+    """Of two buckets one is filled, and no forecasts are: the shares say so."""
     spaces.compute.refresh_items(model_version="m2")
     spaces.compute.refresh_interests([0], model_version="m2")
     shares = spaces.migration._coverage(spaces.old.space_id, spaces.new.space_id)
     in_first = sum(bucket_of(f"u{n}", BUCKETS) == 0 for n in range(USERS)) / USERS
     assert shares["week vectors"] == pytest.approx(in_first, abs=0.05)
     assert (shares["items"], shares["week forecasts"]) == (1.0, 0.0)
-    # To verify catches up first: what was left out is filled.
-    found = spaces.migration.verify(model)
-    assert set(found.coverage.values()) == {1.0}
-    worse = type(found)(
-        coverage={"items": 0.5}, recall=None, held_out=found.held_out, is_unseen=True
-    )
+
+
+def check_gaps_are_refused(spaces, model, found):
+    """What is not covered is switched to only where that is accepted."""
+    worse = replace(found, coverage={"items": 0.5}, recall=None)
     with pytest.raises(InvalidArgument, match=r"only 50.00% of items"):
         spaces.migration.switch(model, worse)
     assert spaces.stores.models.live(DEFAULT_TENANT).model_version == "m1"
     spaces.migration.switch(model, worse, accepts_worse=True)
     assert spaces.stores.models.live(DEFAULT_TENANT).model_version == "m2"
+    spaces.migration.rollback()
+
+
+def check_health(spaces):
+    """The real online store, read as gateways read it, says what was published."""
+    check = open_check(spaces.stores, spaces.settings)
+    health = keep_health(spaces.stores, check, DEFAULT_TENANT)
+    assert (health.users_covered, health.items_covered, health.divergence) == (1.0, 1.0, 0.0)
+    assert health.space_id == spaces.old.space_id
+    layout = Layout(spaces.settings.data_dir, BUCKETS)
+    assert read_health(layout, DEFAULT_TENANT) == health
 
 
 def check_names_stay(spaces, model, found):
@@ -189,6 +214,10 @@ def migrate_under_load(spaces: TwoSpaces, folder, rounds: int) -> dict:
         reading(spaces, gateway.target, folder) as (reads, seen),
     ):
         reads(old)
+        # A gateway's own process exports what the write path wrote down.
+        with urllib.request.urlopen(gateway.metrics_url, timeout=10) as answer:
+            exported = answer.read().decode()
+        assert 'driftline_refreshed_timestamp_seconds{tenant="default"}' in exported
         for _ in range(rounds):
             spaces.migration.switch(model, found, accepts_worse=True)
             reads(new)

@@ -24,10 +24,12 @@ EXAMPLES = {
     errors.InvalidArgument: (errors.InvalidArgument("page_size", "too big"), {"field"}),
     errors.UserNotFound: (errors.UserNotFound("u"), {"user_id"}),
     errors.ItemNotFound: (errors.ItemNotFound("i"), {"item_id"}),
+    errors.ErasureNotFound: (errors.ErasureNotFound("e"), {"erasure_id"}),
     errors.SpaceMismatch: (
         errors.SpaceMismatch("a", "b"),
         {"expected_space_id", "actual_space_id"},
     ),
+    errors.CohortTooSmall: (errors.CohortTooSmall("frequent", 20), {"cohort", "least_users"}),
     errors.WorseThanLive: (
         errors.WorseThanLive("m2", "m1", "0.1 against 0.2"),
         {"model_version", "live_model_version", "proof"},

@@ -11,7 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from . import _replies, _requests
+from . import _content_replies, _replies, _requests
+from . import content_types as c
+from . import privacy_types as privacy
 from . import types as t
 from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
@@ -56,14 +58,15 @@ def upsert_items(items: Iterable[t.Item]) -> Plan[t.WriteResult]:
 
 
 def _write(method: str, requests: Iterable[Message]) -> Plan[t.WriteResult]:
-    done = t.WriteResult(count=0, ingest_time=None)
+    done, sent = t.WriteResult(count=0, ingest_time=None), 0
     for request in requests:
         try:
             reply = yield Call("Event", method, request, "write")
         except DriftlineError as error:
             error.committed_count = done.count
             raise
-        done = _replies.written(reply, done)
+        done = _replies.written(reply, done, sent)
+        sent += len(getattr(request, "events", ()))
     return done
 
 
@@ -156,10 +159,34 @@ def correct_profile(
     return _replies.corrections(reply)
 
 
-def erase_user(user_id: str) -> Plan[t.Erasure]:
+def forecast_demand(
+    cohort: str, topic_ids: Iterable[str], horizon_count: int, history_count: int, page_size: int
+) -> Plan[c.Demand]:
+    request = _requests.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+    reply = yield Call("Content", "ForecastTopicDemand", request)
+    return _content_replies.demand(reply)
+
+
+def draft_brief(topic_id: str, cohort: str) -> Plan[c.Brief]:
+    request = _requests.draft_brief(topic_id, cohort)
+    reply = yield Call("Content", "DraftBrief", request)
+    return _content_replies.brief(reply)
+
+
+def erase_user(user_id: str) -> Plan[privacy.Erasure]:
     request = _requests.erase_user(user_id)
     reply = yield Call("Privacy", "EraseUser", request, "write")
     return _replies.erasure(reply)
+
+
+def get_erasure(erasure_id: str) -> Plan[privacy.ErasureReceipt]:
+    reply = yield Call("Privacy", "GetErasure", _requests.get_erasure(erasure_id))
+    return _replies.erasure_receipt(reply)
+
+
+def export_user(user_id: str) -> Call:
+    """Return the call; it answers with a stream."""
+    return Call("Privacy", "ExportUser", _requests.export_user(user_id), "export")
 
 
 def list_models(limit: int | None) -> Plan[tuple[t.Model, ...]]:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _plans, _replies
+from . import content_types as c
+from . import privacy_types as privacy
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -220,9 +222,43 @@ class AsyncClient:
         """See `Client.correct_profile`."""
         return await self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
 
-    async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
+    async def forecast_demand(
+        self,
+        cohort: str = "all",
+        *,
+        topic_ids: Iterable[str] = (),
+        horizon_count: int = 0,
+        history_count: int = 0,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> c.Demand:
+        """See `Client.forecast_demand`."""
+        plan = _plans.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+        return await self._run(plan, timeout_s)
+
+    async def draft_brief(
+        self, *, topic_id: str = "", cohort: str = "", timeout_s: float | None = None
+    ) -> c.Brief:
+        """See `Client.draft_brief`."""
+        return await self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
+
+    async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> privacy.Erasure:
         """See `Client.erase_user`."""
         return await self._run(_plans.erase_user(user_id), timeout_s)
+
+    async def get_erasure(
+        self, erasure_id: str, *, timeout_s: float | None = None
+    ) -> privacy.ErasureReceipt:
+        """See `Client.get_erasure`."""
+        return await self._run(_plans.get_erasure(erasure_id), timeout_s)
+
+    async def export_user(
+        self, user_id: str, *, timeout_s: float | None = None
+    ) -> AsyncIterator[privacy.UserRecord]:
+        """See `Client.export_user`; iterate with `async for`."""
+        async for part in self._stream(_plans.export_user(user_id), timeout_s):
+            for record in _replies.user_records(part):
+                yield record
 
     async def list_models(
         self, *, limit: int | None = None, timeout_s: float | None = None

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _plans, _replies
+from . import content_types as c
+from . import privacy_types as privacy
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -322,9 +324,64 @@ class Client:
         """
         return self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
 
-    def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
+    def forecast_demand(
+        self,
+        cohort: str = "all",
+        *,
+        topic_ids: Iterable[str] = (),
+        horizon_count: int = 0,
+        history_count: int = 0,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> c.Demand:
+        """Return the audience and the volume expected of topics, the most wanted next first.
+
+        Counts carry noise that was drawn once: the same question has the same answer.
+
+        Args:
+            cohort: whose demand, a name out of `Demand.cohorts`; never a list of users.
+            topic_ids: these alone; empty means all. At most 64.
+            horizon_count: periods ahead, in [0, 28]; 0 means all that are stored.
+            history_count: past periods beside them, in [0, 182].
+            page_size: topics at most, in [0, 64]; 0 means all.
+            timeout_s: for the call.
+
+        Raises:
+            CohortTooSmallError: too few users are in the cohort.
+            InvalidArgumentError: there is no such cohort or topic.
+            NotReadyError: nothing was published yet.
+        """
+        plan = _plans.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+        return self._run(plan, timeout_s)
+
+    def draft_brief(
+        self, *, topic_id: str = "", cohort: str = "", timeout_s: float | None = None
+    ) -> c.Brief:
+        """Return statements for those who make content for a topic or for an audience (one of both).
+
+        Each names the figures it rests on. Raises as `forecast_demand`.
+        """
+        return self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
+
+    def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> privacy.Erasure:
         """Erase a user; an answer means the request is committed. An unknown user is no error."""
         return self._run(_plans.erase_user(user_id), timeout_s)
+
+    def get_erasure(
+        self, erasure_id: str, *, timeout_s: float | None = None
+    ) -> privacy.ErasureReceipt:
+        """Return how far an erasure is: what was removed where, and whether the bytes are gone."""
+        return self._run(_plans.get_erasure(erasure_id), timeout_s)
+
+    def export_user(
+        self, user_id: str, *, timeout_s: float | None = None
+    ) -> Iterator[privacy.UserRecord]:
+        """Yield all that is held about a user; nothing for a stranger.
+
+        Nothing is sent before the first is asked for.
+        """
+        for part in self._stream(_plans.export_user(user_id), timeout_s):
+            yield from _replies.user_records(part)
 
     def list_models(
         self, *, limit: int | None = None, timeout_s: float | None = None

@@ -99,6 +99,15 @@ class ItemNotFoundError(NotFoundError):
         return self.metadata.get("item_id", "")
 
 
+class ErasureNotFoundError(NotFoundError):
+    """There is no such request to erase a user: take the id from `erase_user`'s answer."""
+
+    @property
+    def erasure_id(self) -> str:
+        """Which."""
+        return self.metadata.get("erasure_id", "")
+
+
 class SpaceMismatchError(DriftlineError):
     """Vectors of two spaces met; read them again from the live model."""
 
@@ -120,6 +129,20 @@ class SpaceMismatchError(DriftlineError):
         )
         self.expected_space_id = expected_space_id
         self.actual_space_id = actual_space_id
+
+
+class CohortTooSmallError(DriftlineError):
+    """Too few users are in the cohort to say anything of it: ask for a larger one."""
+
+    @property
+    def cohort(self) -> str:
+        """Which."""
+        return self.metadata.get("cohort", "")
+
+    @property
+    def least_users(self) -> int:
+        """How many users it would need, less noise."""
+        return int(self.metadata.get("least_users", "0"))
 
 
 class WorseThanLiveError(DriftlineError):
