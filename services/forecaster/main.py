@@ -32,6 +32,7 @@ class Forecasting:
         self._rules.warm(
             pb.ForecastInterestsRequest.DESCRIPTOR.full_name,
             pb.RefreshForecastsRequest.DESCRIPTOR.full_name,
+            pb.RefreshPopulationRequest.DESCRIPTOR.full_name,
         )
 
     async def ForecastInterests(  # noqa: N802
@@ -53,6 +54,17 @@ class Forecasting:
             request,
             grpc_context,
             pb.RefreshForecastsResponse,
+            self._rules,
+        )
+
+    async def RefreshPopulation(  # noqa: N802
+        self, request: pb.RefreshPopulationRequest, grpc_context: RayServegRPCContext
+    ) -> pb.RefreshPopulationResponse:
+        return await answer(
+            self._handler.RefreshPopulation,
+            request,
+            grpc_context,
+            pb.RefreshPopulationResponse,
             self._rules,
         )
 

@@ -43,6 +43,12 @@ _STANDING = {
     profile_service_pb2.TOPIC_STANDING_CORE: t.TopicStanding.CORE,
     profile_service_pb2.TOPIC_STANDING_FLING: t.TopicStanding.FLING,
 }
+_BURST = {
+    profile_service_pb2.BURST_KIND_PERSONAL: t.BurstKind.PERSONAL,
+    profile_service_pb2.BURST_KIND_POPULATION: t.BurstKind.POPULATION,
+    profile_service_pb2.BURST_KIND_SEASONAL: t.BurstKind.SEASONAL,
+    profile_service_pb2.BURST_KIND_AUTOMATED: t.BurstKind.AUTOMATED,
+}
 _WISH = {
     profile_service_pb2.TOPIC_WISH_NOT_INTERESTED: t.TopicWish.NOT_INTERESTED,
     profile_service_pb2.TOPIC_WISH_MORE: t.TopicWish.MORE,
@@ -201,6 +207,7 @@ def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Pr
         pattern=_pattern(reply.pattern) if reply.HasField("pattern") else None,
         summary=reply.summary,
         corrections=corrections(reply),
+        bursts=tuple(_burst(one) for one in reply.bursts),
     )
 
 
@@ -215,6 +222,17 @@ def corrections(
             wish_time=instant(one, "wish_time"),
         )
         for one in reply.corrections
+    )
+
+
+def _burst(one: profile_service_pb2.InterestBurst) -> t.InterestBurst:
+    return t.InterestBurst(
+        first_week=one.first_week,
+        last_week=one.last_week,
+        kind=_BURST.get(one.kind, t.BurstKind.UNKNOWN),
+        topic_name=one.topic_name,
+        peak_share=one.peak_share,
+        is_lasting=one.is_lasting,
     )
 
 
