@@ -32,6 +32,7 @@ class Forecasting:
         self._rules.warm(
             pb.ForecastInterestsRequest.DESCRIPTOR.full_name,
             pb.RefreshForecastsRequest.DESCRIPTOR.full_name,
+            pb.RefreshPopulationRequest.DESCRIPTOR.full_name,
         )
 
     async def ForecastInterests(  # noqa: N802
@@ -56,6 +57,17 @@ class Forecasting:
             pb.RefreshForecastsResponse,
             self._rules,
             self._token,
+        )
+
+    async def RefreshPopulation(  # noqa: N802
+        self, request: pb.RefreshPopulationRequest, grpc_context: RayServegRPCContext
+    ) -> pb.RefreshPopulationResponse:
+        return await answer(
+            self._handler.RefreshPopulation,
+            request,
+            grpc_context,
+            pb.RefreshPopulationResponse,
+            self._rules,
         )
 
 

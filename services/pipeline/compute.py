@@ -80,6 +80,15 @@ class ComputeClient:
         )
         return self._call(self._forecaster.RefreshForecasts, request, "forecaster")
 
+    def refresh_population(
+        self, *, model_version: str = ""
+    ) -> forecaster_service_pb2.RefreshPopulationResponse:
+        """Publish bursts of everyone, from what the buckets' forecasts left."""
+        request = forecaster_service_pb2.RefreshPopulationRequest(
+            tenant=self._tenant, model_version=model_version
+        )
+        return self._call(self._forecaster.RefreshPopulation, request, "forecaster")
+
     def _call(self, method: Callable[..., Response], request: Any, application: str) -> Response:
         for _ in range(DEADLINE_TRIES):
             try:
