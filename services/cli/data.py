@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.app import app, console, print_figures
+from services.cli.app import app, console, print_figures, print_rows
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
@@ -66,11 +66,13 @@ def refresh(
 @app.command()
 def status() -> None:
     """Show what is stored, what waits, what was rejected and why, and which model is live."""
+    from services.pipeline.status import newest_rejects
     from services.pipeline.status import status as read_status
     from services.pipeline.stores import open_stores
 
     settings = load_settings()
     print_figures("status", read_status(settings))
+    print_rows("newest rejects (all: ListRejects)", newest_rejects(settings))
     for model in open_stores(settings).models.list(DEFAULT_TENANT):
         console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
 

@@ -25,6 +25,7 @@ from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
+from services.gateway.rejects import Rejects
 from services.gateway.translate import events as event_messages
 from services.gateway.translate import interests as interest_messages
 from services.gateway.translate import models as model_messages
@@ -37,8 +38,8 @@ from services.store.ports import Inbox
 class EventHandler(events_grpc.EventServiceServicer):
     """EventService."""
 
-    def __init__(self, tenant: str, inbox: Inbox, now: Now) -> None:
-        self._tenant, self._inbox, self._now = tenant, inbox, now
+    def __init__(self, tenant: str, inbox: Inbox, rejects: Rejects, now: Now) -> None:
+        self._tenant, self._inbox, self._rejects, self._now = tenant, inbox, rejects, now
 
     async def RecordEvents(
         self, request: events.RecordEventsRequest, context: Any
@@ -53,6 +54,13 @@ class EventHandler(events_grpc.EventServiceServicer):
         rows = event_messages.items_from_pb(request, self._now())
         commit = await self._inbox.append_items(self._tenant, rows)
         return event_messages.items_to_pb(commit)
+
+    async def ListRejects(
+        self, request: events.ListRejectsRequest, context: Any
+    ) -> events.ListRejectsResponse:
+        query = event_messages.rejects_query_from_pb(request)
+        answer = await self._rejects.page(query)
+        return event_messages.rejects_to_pb(answer)
 
 
 class InterestHandler(interests_grpc.InterestServiceServicer):

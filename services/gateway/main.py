@@ -22,6 +22,7 @@ from services.store.models import FolderRegistry
 from services.store.overlays import open_overlays
 from services.store.ports import InterestReader
 from services.store.redis_reader import RedisInterestReader
+from services.store.rejects import DeltaRejects
 from services.store.sqlite_reader import SqliteInterestReader
 
 # Commits, polls and rankings of large catalogues; history's threads come on top.
@@ -55,6 +56,7 @@ async def serve(settings: Settings) -> None:
         reader=open_reader(settings, layout),
         history=ParquetHistory(layout),
         inbox=inbox,
+        rejects=DeltaRejects(layout),
         registry=registry,
         overlays=open_overlays(layout, settings.online_store, settings.redis_url),
     )

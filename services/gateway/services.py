@@ -28,10 +28,18 @@ from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
+from services.gateway.rejects import Rejects
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
-from services.store.ports import HistoryReader, Inbox, InterestReader, ModelRegistry, Overlays
+from services.store.ports import (
+    HistoryReader,
+    Inbox,
+    InterestReader,
+    ModelRegistry,
+    Overlays,
+    RejectReader,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,7 @@ class Ports:
     reader: InterestReader
     history: HistoryReader
     inbox: Inbox
+    rejects: RejectReader
     registry: ModelRegistry
     overlays: Overlays
 
@@ -63,7 +72,7 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
     add: dict[str, Register] = {
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
-            EventHandler(state.tenant, ports.inbox, now),
+            EventHandler(state.tenant, ports.inbox, Rejects(state, ports.rejects), now),
         ),
         "InterestService": partial(
             interest_service_pb2_grpc.add_InterestServiceServicer_to_server,

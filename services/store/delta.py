@@ -60,8 +60,22 @@ def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | Non
             time.sleep(0.02 * (attempt + 1))
 
 
-def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
+def append(
+    path: Path,
+    rows: pl.DataFrame,
+    batch_id: str | None = None,
+    *,
+    changing: Files | None = None,
+    change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
+) -> int:
     """Commit rows; a batch_id that was committed before adds nothing. Returns the table's version.
+
+    Args:
+        path: of the table.
+        rows: to add.
+        batch_id: names them for retries.
+        changing: files to replace in the same commit by what `change` makes of their rows.
+        change: see `changing`.
 
     Raises:
         DependencyUnavailable: the rows were not committed.
@@ -77,6 +91,7 @@ def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
         if not DeltaTable.is_deltatable(str(path)):
             raise OSError(f"{path} is not there")
         added += _write_parts(path, rows)
+        added += _rewritten(path, changing or {}, change, is_merge=False)[0]
         return _commit(path, add, batch_id)
     except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
         with suppress(DeltaError, OSError):
@@ -151,6 +166,15 @@ def rewrite(
     The log tells nothing of the rows that went. `is_merge` makes one file per bucket of many. The
     old files stay on the disk until `sweep`.
     """
+    actions, removed = _rewritten(path, names, change, is_merge=is_merge)
+    _commit(path, lambda _: actions)
+    return removed
+
+
+def _rewritten(
+    path: Path, names: Files, change: Callable[[pl.DataFrame], pl.DataFrame], *, is_merge: bool
+) -> tuple[Actions, int]:
+    """Write what becomes of files; returns the actions that put it in their place, and rows less."""
     groups: dict[object, list[str]] = {}
     for name, (_, bucket) in names.items():
         groups.setdefault(bucket if is_merge else name, []).append(name)
@@ -166,8 +190,7 @@ def rewrite(
         actions += [_remove(name, bucket) for name in group]
         if not new.is_empty():
             actions.append(_write(path, new, bucket))
-    _commit(path, lambda _: actions)
-    return removed
+    return actions, removed
 
 
 def sweep(path: Path, *, is_owner: bool) -> None:
@@ -244,7 +267,7 @@ def _drop_uncommitted(path: Path, added: Actions) -> None:
     # A commit may have been made although it raised: what follows it, a checkpoint, may fail.
     live = _files(DeltaTable(str(path)))
     for action in added:
-        if action.path not in live:
+        if isinstance(action, AddAction) and action.path not in live:
             (path / action.path).unlink(missing_ok=True)
 
 

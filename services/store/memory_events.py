@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from services.core.cleaning import SOURCE
+from services.core.cleaning import LINE, SOURCE
 from services.core.errors import Overloaded
+from services.core.event_ids import SAME_REJECT
 from services.core.instants import TIME
 from services.core.schema import (
     EVENT_ID,
@@ -31,7 +32,8 @@ from services.store.event_frames import (
     shape,
     stamp,
 )
-from services.store.ports import Commit, InboxBatch, TableCounts
+from services.store.ports import Commit, InboxBatch, RejectPage, TableCounts
+from services.store.rejects import page_of
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class EventMemory:
     logs: dict[tuple[str, str], list[pl.DataFrame]] = field(default_factory=dict)
     # (tenant, table) -> commits, with the batch that made each.
     tables: dict[tuple[str, str], list[tuple[str, pl.DataFrame]]] = field(default_factory=dict)
+    # tenant -> (version, user) of events that gave way to others.
+    gone: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     states: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     locks: dict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock))
 
@@ -110,7 +114,20 @@ class MemoryTables:
             commits = self._memory.logs.get((tenant, name), [])
             commits[:end] = [rows.clear() for rows in commits[:end]]
 
-    def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
+    def append_events(
+        self,
+        tenant: str,
+        rows: pl.DataFrame,
+        batch_id: str,
+        displaced: pl.DataFrame | None = None,
+    ) -> int:
+        commits = self._memory.tables.setdefault((tenant, "events"), [])
+        if displaced is not None and batch_id not in {batch for batch, _ in commits}:
+            commits[:] = [
+                (batch, kept.join(displaced, on=EVENT_ID, how="anti")) for batch, kept in commits
+            ]
+            gone = self._memory.gone.setdefault(tenant, [])
+            gone += [(len(commits), user) for user in displaced[USER_ID]]
         return self._append(tenant, "events", shape(rows, EVENTS), batch_id)
 
     def append_items(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
@@ -131,7 +148,11 @@ class MemoryTables:
 
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
         rows = self._rows(tenant, "events", EVENTS, max(0, since_version))
-        users = rows.filter(self._in_bucket(rows, bucket))[USER_ID].unique().sort()
+        gone = [user for at, user in self._memory.gone.get(tenant, []) if at >= since_version]
+        named = pl.concat(
+            [rows.select(USER_ID), pl.DataFrame({USER_ID: gone}, {USER_ID: pl.String})]
+        )
+        users = named.filter(self._in_bucket(named, bucket))[USER_ID].unique().sort()
         return users.to_list(), len(self._memory.tables.get((tenant, "events"), []))
 
     def read_items(self, tenant: str) -> pl.DataFrame:
@@ -139,6 +160,15 @@ class MemoryTables:
 
     def read_rejects(self, tenant: str) -> pl.DataFrame:
         return self._rows(tenant, "rejects", REJECTS).sort(INGEST_TIME, SOURCE, "line")
+
+    def untold_rejects(self, tenant: str, rejects: pl.DataFrame) -> pl.DataFrame:
+        told = self.read_rejects(tenant).filter(pl.col(LINE).is_null())
+        return shape(rejects, REJECTS).join(
+            told, on=[*SAME_REJECT, LINE], how="anti", nulls_equal=True
+        )
+
+    def rejects(self, tenant: str, *, limit: int, after: str = "") -> RejectPage:
+        return page_of(self._rows(tenant, "rejects", REJECTS).lazy(), limit=limit, after=after)
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         waiting = self.read_inbox(tenant, position)

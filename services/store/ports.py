@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from services.core.activity import Activity
 from services.core.corrections import Correction
 from services.core.ranking import ItemStats
-from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
+from services.core.records import (
+    F32,
+    Forecast,
+    InterestVector,
+    ModelInfo,
+    Profile,
+    RankState,
+    Reject,
+)
 from services.core.schema import Granularity
 from services.core.topics import Topics
 from services.core.tower import BackboneSpec
@@ -233,8 +241,17 @@ class EventTables(Protocol):
         """
         ...
 
-    def append_events(self, tenant: str, rows: "pl.DataFrame", batch_id: str) -> int:
-        """Append clean events; a `batch_id` seen before appends nothing. Returns the table's version."""
+    def append_events(
+        self,
+        tenant: str,
+        rows: "pl.DataFrame",
+        batch_id: str,
+        displaced: "pl.DataFrame | None" = None,
+    ) -> int:
+        """Append clean events and remove `displaced` ones, in one step; returns the table's version.
+
+        A `batch_id` seen before changes nothing.
+        """
         ...
 
     def append_items(self, tenant: str, rows: "pl.DataFrame", batch_id: str) -> int:
@@ -254,7 +271,7 @@ class EventTables(Protocol):
         ...
 
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
-        """Return users of a bucket with events committed after a version of the table, and its newest.
+        """Return users of a bucket with events new or gone since a version of the table, and its newest.
 
         May name more users than changed (after an erasure, or where the version is gone), never
         fewer.
@@ -269,6 +286,10 @@ class EventTables(Protocol):
         """Return every reject, oldest first."""
         ...
 
+    def untold_rejects(self, tenant: str, rejects: "pl.DataFrame") -> "pl.DataFrame":
+        """Return the rejects less those without a line that are stored already."""
+        ...
+
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         """Count what is stored, and what waits after a position."""
         ...
@@ -280,6 +301,29 @@ class EventTables(Protocol):
             tenant: whose data.
             user_ids: whom.
             before: only rows ingested up to this instant; None means all.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectPage:
+    """Some rejects, oldest first."""
+
+    rejects: tuple[Reject, ...]
+    # Says where the next page begins; empty where there is none.
+    next: str
+
+
+class RejectReader(Protocol):
+    """Rows that were refused after they were acknowledged, or by an import. A scan: not hot."""
+
+    def rejects(self, tenant: str, *, limit: int, after: str = "") -> RejectPage:
+        """Return at most `limit` rejects after the page that said `after`.
+
+        Rows that come or go between two pages are shown or not; no other is left out or comes twice.
+
+        Raises:
+            InvalidArgument: `after` is from no page. DependencyUnavailable: the store does not answer.
         """
         ...
 

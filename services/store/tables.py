@@ -16,8 +16,9 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 from filelock import FileLock
 
-from services.core.cleaning import SOURCE
+from services.core.cleaning import LINE, SOURCE
 from services.core.errors import DependencyUnavailable
+from services.core.event_ids import DISPLACED, SAME_REJECT
 from services.core.instants import TIME
 from services.core.schema import (
     BUCKET,
@@ -121,15 +122,28 @@ class DeltaTables:
             if len(consumed) >= enough:
                 delta.forget(path, consumed)
 
-    def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
-        """Append clean events; a `batch_id` seen before appends nothing. Returns the version."""
+    def append_events(
+        self,
+        tenant: str,
+        rows: pl.DataFrame,
+        batch_id: str,
+        displaced: pl.DataFrame | None = None,
+    ) -> int:
+        """Append clean events in place of `displaced` ones, in one commit; returns the version."""
         users = rows.select(USER_ID).unique()
         buckets = [bucket_of(user, self._layout.bucket_count) for user in users[USER_ID]]
         users = users.with_columns(pl.Series(BUCKET, buckets, dtype=pl.Int32))
         shaped = shape(rows.join(users, on=USER_ID, how="left"), EVENTS | {BUCKET: pl.Int32()})
         with self._lock(tenant, "tables"):
             path = self._table(tenant, "events")
-            version = delta.append(path, shaped.sort(BUCKET, USER_ID, EVENT_TIME), batch_id)
+            gone = empty(EVENTS) if displaced is None else displaced
+            version = delta.append(
+                path,
+                shaped.sort(BUCKET, USER_ID, EVENT_TIME),
+                batch_id,
+                changing=self._files_with(path, gone),
+                change=lambda old: old.join(gone, on=EVENT_ID, how="anti", maintain_order="left"),
+            )
             self._merge_events(tenant)
         return version
 
@@ -173,15 +187,24 @@ class DeltaTables:
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
         """Return users of a bucket with events committed after a version, and the newest one."""
         path = self._table(tenant, "events")
-        columns = {EVENT_ID: EVENTS[EVENT_ID], USER_ID: EVENTS[USER_ID]}
 
         def look() -> tuple[list[str], int]:
             added, version = delta.new_files(path, since_version)
-            rows = delta.read(path, _of_bucket(added, bucket), columns)
             replaced = _of_bucket(delta.gone_files(path, since_version), bucket)
+            columns = EVENTS if replaced else {USER_ID: EVENTS[USER_ID]}
+            rows = delta.read(path, _of_bucket(added, bucket), columns)
             if replaced and all((path / name).exists() for name in replaced):
-                # A merge moved these rows; they are not new.
-                rows = rows.join(delta.read(path, replaced, columns), on=EVENT_ID, how="anti")
+                # A merge moved these rows; they are not new. What is in one of the two alone is.
+                old = delta.read(path, replaced, columns)
+                rows = pl.concat(
+                    [
+                        rows.join(old, on=[*EVENTS], how="anti"),
+                        old.join(rows, on=[*EVENTS], how="anti"),
+                    ]
+                ).select(USER_ID)
+            elif replaced:
+                # Of whom an event gave way cannot be seen any more; the rejects name them.
+                rows = pl.concat([rows.select(USER_ID), self._displaced_users(tenant, bucket)])
             return sorted(rows[USER_ID].unique().to_list()), version
 
         return _retried(look)
@@ -197,6 +220,26 @@ class DeltaTables:
         path = self._table(tenant, "rejects")
         rows = _retried(lambda: delta.read(path, delta.files(path), REJECTS))
         return rows.sort(INGEST_TIME, SOURCE, "line")
+
+    def untold_rejects(self, tenant: str, rejects: pl.DataFrame) -> pl.DataFrame:
+        """Return rejects less those without a line that are stored already."""
+        path = self._table(tenant, "rejects")
+
+        def search() -> pl.DataFrame:
+            fresh = shape(rejects, REJECTS)
+            for name in delta.files(path):
+                if fresh.is_empty():
+                    break
+                lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
+                told = lazy.filter(pl.col(LINE).is_null()).select(*SAME_REJECT, LINE)
+                fresh = (
+                    fresh.lazy()
+                    .join(told, on=[*SAME_REJECT, LINE], how="anti", nulls_equal=True)
+                    .collect()
+                )
+            return fresh
+
+        return _retried(search)
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         """Count what is stored, and what waits after a position."""
@@ -264,6 +307,31 @@ class DeltaTables:
             return {}, since, False
         chosen, version = delta.new_files(path, since, low)
         return chosen, version, version == newest
+
+    def _files_with(self, path: Path, gone: pl.DataFrame) -> Files:
+        """Return the files that hold any of these events."""
+        if gone.is_empty():
+            return {}
+        buckets = {bucket_of(user, self._layout.bucket_count) for user in gone[USER_ID].unique()}
+        ids = gone.lazy().select(EVENT_ID)
+        found: Files = {}
+        for name, facts in delta.files(path).items():
+            if facts[1] in buckets:
+                lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
+                matched = lazy.select(EVENT_ID).join(ids, on=EVENT_ID, how="semi")
+                if matched.select(pl.len()).collect().item():
+                    found[name] = facts
+        return found
+
+    def _displaced_users(self, tenant: str, bucket: int) -> pl.DataFrame:
+        rejects = self.read_rejects(tenant)
+        users = rejects.filter(pl.col(SOURCE) == DISPLACED).select(USER_ID).drop_nulls().unique()
+        count = self._layout.bucket_count
+        return users.filter(
+            pl.Series(
+                [bucket_of(user, count) == bucket for user in users[USER_ID]], dtype=pl.Boolean
+            )
+        )
 
     def _merge_events(self, tenant: str) -> None:
         path = self._table(tenant, "events")

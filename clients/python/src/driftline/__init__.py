@@ -21,6 +21,7 @@ from .errors import (
     Violation,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
+from .rejects import Reject
 from .types import (
     ActivityPattern,
     AsOf,
@@ -66,7 +67,7 @@ __all__ = [
     "Evidence", "EvidenceItem", "FallbackKind", "Forecast", "ForecastStep", "Granularity",
     "Interest", "InterestBatch", "InternalError", "InvalidArgumentError", "Item",
     "ItemNotFoundError", "Model", "ModelStage", "NamedInterest", "NotFoundError", "NotReadyError",
-    "OverloadedError", "PeriodVector", "Profile", "RankedItems", "Retries", "ScoreParts",
+    "OverloadedError", "PeriodVector", "Profile", "RankedItems", "Reject", "Retries", "ScoreParts",
     "ScoredItem", "SpaceMismatchError", "Tls", "TopicCorrection", "TopicInterest", "TopicStanding",
     "TopicTrend", "TopicWish", "Trajectory", "UnavailableError", "UnsupportedError",
     "UserNotFoundError", "Vector", "Violation", "WriteResult", "__version__", "cosine", "distance",

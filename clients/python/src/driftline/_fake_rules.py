@@ -17,6 +17,7 @@ _MAX_PAGE = {
     "FindSimilarItems": 200,
     "GetProfile": 50,
     "ListModels": 100,
+    "ListRejects": 1000,
 }
 _IDS = (
     "user_id",

@@ -80,6 +80,8 @@ class FakeServer:
     events: dict[str, event_pb2.Event] = field(default_factory=dict)
     # Newest first.
     models: list[model_service_pb2.Model] = field(default_factory=list)
+    # Oldest first.
+    rejects: list[event_service_pb2.Reject] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     erasure_count: int = 0
@@ -106,14 +108,15 @@ class FakeServer:
             if event.event_time.ToDatetime(tzinfo=timezone.utc) > latest:
                 raise _invalid(f"events[{i}].event_time", "lies in the future")
             if seen.setdefault(event.event_id, event) != event:
+                field_path = f"events[{i}].event_id"
                 raise e.EventConflictError(
-                    "this event id comes twice in the call with different content",
+                    f"{field_path}: comes twice in the call with different content",
                     code="ALREADY_EXISTS",
                     reason="EVENT_CONFLICT",
-                    metadata={"event_id": event.event_id},
+                    metadata={"event_id": event.event_id, "field": field_path},
                 )
-        for event_id, event in seen.items():
-            self.events.setdefault(event_id, event)
+        for event in seen.values():
+            self._settle(event)
         return event_service_pb2.RecordEventsResponse(
             event_count=len(request.events), ingest_time=instant(self.now(), "now")
         )
@@ -308,11 +311,37 @@ class FakeServer:
         self.forecasts = {key: v for key, v in self.forecasts.items() if key[0] != user_id}
         self.events = {key: v for key, v in self.events.items() if v.user_id != user_id}
         self.profiles.pop(user_id, None)
+        self.rejects = [one for one in self.rejects if one.user_id != user_id]
         self.corrections.pop(user_id, None)
         self.erasure_count += 1
         return privacy_service_pb2.EraseUserResponse(
             erasure_id=f"fake-erasure-{self.erasure_count}",
             requested_time=instant(self.now(), "now"),
+        )
+
+    def _settle(self, event: event_pb2.Event) -> None:
+        """Keep the earlier of two events of one id, whichever came first; the other is refused."""
+        held = self.events.setdefault(event.event_id, event)
+        if held == event:
+            return
+        kept, lost = sorted((held, event), key=_rank)
+        self.events[event.event_id] = kept
+        told = event_service_pb2.Reject(
+            source="events" if lost is held else "fake/events",
+            reason="event_id was used before with different content",
+            event_id=lost.event_id,
+            user_id=lost.user_id,
+            ingest_time=instant(self.now(), "now"),
+        )
+        if not any(_told(one) == _told(told) for one in self.rejects):
+            self.rejects.append(told)
+
+    def _ListRejects(self, request: Any) -> Message:
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 100)
+        return event_service_pb2.ListRejectsResponse(
+            rejects=self.rejects[start:end],
+            next_page_token=str(end) if end < len(self.rejects) else "",
         )
 
     def _ListModels(self, request: Any) -> Message:
@@ -391,6 +420,17 @@ class FakeServer:
             if vector and one.item_id in self.item_vectors
         ]
         return min(1.0, max(0.0, 1.0 - max(near))) if near else 1.0
+
+
+def _rank(event: event_pb2.Event) -> tuple[Any, ...]:
+    value = event.value if event.HasField("value") else 1.0
+    kind = event_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
+    ids = (event.user_id.encode(), event.item_id.encode())
+    return (_time(event.event_time), *ids, kind, value)
+
+
+def _told(reject: event_service_pb2.Reject) -> tuple[str, ...]:
+    return (reject.event_id, reject.user_id, reject.reason)
 
 
 def _granularity(request: Any) -> Granularity:

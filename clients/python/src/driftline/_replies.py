@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import types as t
 from .errors import SpaceMismatchError
+from .rejects import Reject
 from .v1 import (
     event_service_pb2,
     interest_service_pb2,
@@ -258,6 +259,22 @@ def _pattern(one: profile_service_pb2.ActivityPattern) -> t.ActivityPattern:
 
 def erasure(reply: privacy_service_pb2.EraseUserResponse) -> t.Erasure:
     return t.Erasure(erasure_id=reply.erasure_id, requested_time=instant(reply, "requested_time"))
+
+
+def rejects(pages: Iterable[event_service_pb2.ListRejectsResponse]) -> tuple[Reject, ...]:
+    return tuple(
+        Reject(
+            source=one.source,
+            line=one.line,
+            reason=one.reason,
+            event_id=one.event_id,
+            user_id=one.user_id,
+            excerpt=one.excerpt,
+            ingest_time=instant(one, "ingest_time"),
+        )
+        for page in pages
+        for one in page.rejects
+    )
 
 
 def models(pages: Iterable[model_service_pb2.ListModelsResponse]) -> tuple[t.Model, ...]:

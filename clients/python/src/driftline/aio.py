@@ -15,6 +15,7 @@ from ._stubs import Stubs
 from .client import DEFAULT_TARGET
 from .errors import DriftlineError
 from .options import ClientOptions, open_aio_channel
+from .rejects import Reject
 
 _T = TypeVar("_T")
 
@@ -228,6 +229,12 @@ class AsyncClient:
     ) -> tuple[t.Model, ...]:
         """See `Client.list_models`."""
         return await self._run(_plans.list_models(limit), timeout_s)
+
+    async def list_rejects(
+        self, *, limit: int | None = None, timeout_s: float | None = None
+    ) -> tuple[Reject, ...]:
+        """See `Client.list_rejects`."""
+        return await self._run(_plans.list_rejects(limit), timeout_s)
 
     async def close(self) -> None:
         """Hang up; calls under way are cancelled. The client cannot be used afterwards."""
