@@ -19,11 +19,9 @@ from services.store.index import FolderCatalogues
 from services.store.layout import Layout
 from services.store.model_folder import load_ranker
 from services.store.models import FolderRegistry
+from services.store.online_reader import open_online_reader
 from services.store.overlays import open_overlays
-from services.store.ports import InterestReader
-from services.store.redis_reader import RedisInterestReader
 from services.store.rejects import DeltaRejects
-from services.store.sqlite_reader import SqliteInterestReader
 
 # Commits, polls and rankings of large catalogues; history's threads come on top.
 THREADS = 16
@@ -53,7 +51,7 @@ async def serve(settings: Settings) -> None:
     await state.start()
     polling = asyncio.create_task(state.keep_polling(settings.poll_s))
     ports = Ports(
-        reader=open_reader(settings, layout),
+        reader=open_online_reader(settings.feast_config(), layout),
         history=ParquetHistory(layout),
         inbox=inbox,
         rejects=DeltaRejects(layout),
@@ -65,13 +63,6 @@ async def serve(settings: Settings) -> None:
     finally:
         polling.cancel()
         await inbox.close()
-
-
-def open_reader(settings: Settings, layout: Layout) -> InterestReader:
-    """Return the raw reader of the online store that the settings name."""
-    if settings.online_store == "redis":
-        return RedisInterestReader(settings.redis_url)
-    return SqliteInterestReader(layout)
 
 
 def read_ranker(folder: str) -> Ranker:

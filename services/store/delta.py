@@ -34,6 +34,8 @@ _TRIES = 10
 # A file younger than this may belong to a commit under way.
 _ORPHAN_HOURS = 1
 
+_ASK_DOCTOR = "`driftline doctor` says what to do"
+
 # path relative to the table -> (rows, bucket or None)
 Files = dict[str, tuple[int, int | None]]
 Actions = list[AddAction | RemoveAction]
@@ -44,8 +46,13 @@ def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | Non
     path.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame(schema=dict(types))
     for attempt in range(_TRIES):
-        if _open(path) is not None:
-            return
+        try:
+            if _open(path) is not None:
+                _refuse_empty_entries(path)
+                return
+        except DeltaError as error:
+            problem = f"cannot open {path.name} ({first_line(error)}); {_ASK_DOCTOR}"
+            raise DependencyUnavailable("event store", problem) from error
         try:
             write_deltalake(
                 str(path),
@@ -56,8 +63,20 @@ def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | Non
             )
         except DeltaError as error:  # another process may have been first
             if attempt == _TRIES - 1:
-                raise DependencyUnavailable("event store", f"cannot be made: {error}") from error
+                raise DependencyUnavailable(
+                    "event store", f"cannot be made: {first_line(error)}"
+                ) from error
             time.sleep(0.02 * (attempt + 1))
+
+
+def _refuse_empty_entries(path: Path) -> None:
+    # Delta reads an empty entry as a commit of nothing: its rows would silently be gone.
+    for entry in (path / "_delta_log").glob("*.json"):
+        with suppress(FileNotFoundError):  # cleaned up after a checkpoint
+            if not entry.stat().st_size:
+                raise DependencyUnavailable(
+                    "event store", f"has an empty log entry {entry.name}; {_ASK_DOCTOR}"
+                )
 
 
 def append(
@@ -96,7 +115,7 @@ def append(
     except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
         with suppress(DeltaError, OSError):
             _drop_uncommitted(path, added)
-        raise DependencyUnavailable("event store", f"took no rows: {error}") from error
+        raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
 
 
 def version(path: Path) -> int:
@@ -138,8 +157,21 @@ def read(path: Path, names: Files, types: Mapping[str, pl.DataType]) -> pl.DataF
     if not names:
         return pl.DataFrame(schema=dict(types))
     paths = [path / name for name in sorted(names)]
-    frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
+    try:
+        frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(f"{_unreadable(path, names)} ({first_line(error)}); {_ASK_DOCTOR}") from error
     return frame.select(pl.col(name).cast(kind) for name, kind in types.items())
+
+
+def _unreadable(path: Path, names: Files) -> str:
+    """Name the first of the files that cannot be read."""
+    for name in sorted(names):
+        try:
+            pl.scan_parquet(path / name, glob=False).select(pl.len()).collect()
+        except (OSError, pl.exceptions.PolarsError):
+            return f"{path.name}/{name} is damaged"
+    return f"a file of {path.name} is damaged"
 
 
 def forget(path: Path, consumed: Files) -> None:
@@ -244,6 +276,20 @@ def _files(table: DeltaTable) -> Files:
         path: (int(count or 0), buckets[row] if buckets else None)
         for row, (path, count) in enumerate(zip(paths, counts, strict=True))
     }
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the trace of another language that may follow."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def sizes(table: DeltaTable) -> dict[str, tuple[int, int | None]]:
+    """Return bytes and rows of each live file, as the log says."""
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    if actions.is_empty():
+        return {}
+    columns = (actions[name].to_list() for name in ("path", "size_bytes", "num_records"))
+    return {unquote(path): (size, rows) for path, size, rows in zip(*columns, strict=True)}
 
 
 def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:

@@ -107,6 +107,11 @@ class MemoryFeatures(InterestReads):
             for key, rows in parts.items():
                 parts[key] = rows.filter(~pl.col(names.USER_ID).is_in(user_ids))
 
+    def forget_online(self, tenant: str, view: str, ids: Sequence[str]) -> None:
+        """Remove rows of one view from what is served."""
+        for id_ in ids:
+            self._online.get((tenant, view), {}).pop(id_, None)
+
     async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
         """Return each user's row in the order asked."""
         stored = self._applied(self._online, tenant, view_named(view))

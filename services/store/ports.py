@@ -147,6 +147,10 @@ class FeatureWriter(Protocol):
         """Remove users from every view of a space, online and offline."""
         ...
 
+    def forget_online(self, tenant: str, view: str, ids: Sequence[str]) -> None:
+        """Remove rows of one view from the online store alone; any row written after is newer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:

@@ -38,7 +38,8 @@ class DeltaRejects:
             )
             return page_of(rows, limit=limit, after=after)
         except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
-            raise DependencyUnavailable("event store", f"cannot be read: {error}") from error
+            problem = f"cannot be read: {delta.first_line(error)}"
+            raise DependencyUnavailable("event store", problem) from error
 
 
 def page_of(rows: pl.LazyFrame, *, limit: int, after: str) -> RejectPage:

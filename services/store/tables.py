@@ -55,7 +55,7 @@ class DeltaTables:
     def __init__(self, layout: Layout, *, batch_rows: int = BATCH_ROWS) -> None:
         self._layout = layout
         self._batch_rows = batch_rows
-        self._made: set[str] = set()
+        self._made: set[tuple[str, str]] = set()
 
     def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
         """Return a lock that one job at a time holds to take the inbox in or to erase."""
@@ -96,7 +96,7 @@ class DeltaTables:
                 is_last &= is_all
                 if budget is not None:
                     budget = max(0, budget - _row_count(chosen))
-                rows = delta.read(self._log_dir(tenant, name), chosen, LOGS[log])
+                rows = self._log_rows(tenant, name, chosen)
                 parts[log].append(rows.with_columns(pl.lit(name).alias(SOURCE)))
         read = {log: _stack(frames, LOGS[log]) for log, frames in parts.items()}
         return InboxBatch(
@@ -288,6 +288,10 @@ class DeltaTables:
                 delta.rewrite(path, delta.files(path), keep_others)
                 delta.sweep(path, is_owner=False)
 
+    def _log_rows(self, tenant: str, name: str, chosen: Files) -> pl.DataFrame:
+        log = name.partition("/")[2]
+        return _retried(lambda: delta.read(self._log_dir(tenant, name), chosen, LOGS[log]))
+
     def _choose(
         self, tenant: str, name: str, since: int, until: int | None, budget: int | None
     ) -> tuple[Files, int, bool]:
@@ -344,11 +348,11 @@ class DeltaTables:
 
     def _table(self, tenant: str, table: str) -> Path:
         path = self._layout.tenant_dir(tenant) / table
-        if tenant not in self._made:
-            delta.create(self._layout.events_dir(tenant), EVENTS | {BUCKET: pl.Int32()}, BUCKET)
-            delta.create(self._layout.items_dir(tenant), ITEMS)
-            delta.create(self._layout.rejects_dir(tenant), REJECTS)
-            self._made.add(tenant)
+        # Each by itself: one that is damaged does not shut the others.
+        if (tenant, table) not in self._made:
+            types = {"events": EVENTS | {BUCKET: pl.Int32()}, "items": ITEMS, "rejects": REJECTS}
+            delta.create(path, types[table], BUCKET if table == "events" else None)
+            self._made.add((tenant, table))
         return path
 
     def _log_dir(self, tenant: str, name: str) -> Path:
@@ -384,5 +388,6 @@ def _retried(look: Callable[[], Answer]) -> Answer:
             return look()
         except (OSError, pl.exceptions.ComputeError, DeltaError) as error:
             if attempt == _READ_TRIES - 1:
-                raise DependencyUnavailable("event store", f"cannot be read: {error}") from error
+                problem = f"cannot be read: {delta.first_line(error)}"
+                raise DependencyUnavailable("event store", problem) from error
     raise AssertionError
