@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-retrieval eval eval-sparse eval-peers clean
+.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-processes bench-retrieval eval eval-sparse eval-peers fuzz fuzz-live sbom clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -65,6 +65,7 @@ lint: $(VENV)/.ready  ## Style and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r services feature_repo clients/python/src
 
 type: $(VENV)/.ready  ## Static types
 	$(BIN)/mypy
@@ -110,11 +111,14 @@ eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and imp
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --peers --out build/eval-peers
 
 # The write path and the compute: one thread each, so that no side gains by cores.
-WRITE_BENCHES := bench-encode bench-period-vectors bench-forecast bench-publish bench-ingest bench-refresh-delta
-bench: bench-read bench-freshness $(WRITE_BENCHES)  ## All of it: build/bench/*.json and report.html
+WRITE_BENCHES := bench-encode bench-period-vectors bench-forecast bench-publish bench-ingest bench-refresh-delta bench-scale
+bench: bench-read bench-processes bench-freshness $(WRITE_BENCHES)  ## All of it: build/bench/*.json and report.html
 
 bench-read: $(VENV)/.ready  ## Reads beside Feast's servers; one of them: make bench-read-1
 	$(BIN)/python -m tests.bench.reads
+
+bench-processes: $(VENV)/.ready  ## Two gateway processes on one port, beside one
+	$(BIN)/python -m tests.bench.processes
 
 bench-freshness: $(VENV)/.ready  ## How soon what came in is served
 	$(BIN)/python -m tests.bench.freshness
@@ -130,6 +134,26 @@ $(WRITE_BENCHES): bench-%: $(VENV)/.ready  ## Write path and compute beside thei
 
 bench-%: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.reads $*
+
+FUZZ_S ?= 300
+fuzz: $(VENV)/.ready  ## libFuzzer on requests, then on files, FUZZ_S seconds each; finds in build/fuzz
+	$(BIN)/pip install -q -c constraints.txt atheris
+	$(BIN)/python -m tests.fuzz.run requests $(FUZZ_S)
+	$(BIN)/python -m tests.fuzz.run files $(FUZZ_S)
+
+FUZZ_N ?= 100000
+fuzz-live: $(VENV)/.ready  ## FUZZ_N random requests to a live gateway: no fault, no growth
+	$(BIN)/python -m tests.fuzz.live $(FUZZ_N)
+
+.venv-sbom/.ready: constraints.txt
+	$(PY) -m venv .venv-sbom
+	.venv-sbom/bin/pip install -q -c constraints.txt cyclonedx-bom
+	touch $@
+
+sbom: $(VENV)/.ready .venv-sbom/.ready  ## What is installed, as CycloneDX: build/sbom.json
+	mkdir -p build
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json \
+	  $(BIN)/python
 
 clean:  ## Remove what was built
 	rm -rf build

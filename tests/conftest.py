@@ -5,6 +5,7 @@ import socket
 import pytest
 from hypothesis import settings
 
+from tests.leftovers import logs_with_credentials, pickles
 from tests.trust import FOLDER, Trust
 
 # Two workers share two cores with servers that tests start: an example may wait for its turn.
@@ -28,6 +29,15 @@ def pytest_runtest_makereport(item, call):
         report = outcome.get_result()
         said = str(call.excinfo.value).strip().splitlines() or [call.excinfo.typename]
         item.stash.setdefault(_FAILURE, f"{report.when} failed: {said[0][:200]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_unsafe_is_left_behind(tmp_path_factory):
+    """Look through all that the session wrote: no credential in a log, no pickle."""
+    yield
+    folder = tmp_path_factory.getbasetemp()
+    assert logs_with_credentials(folder) == []
+    assert pickles(folder) == []
 
 
 @pytest.fixture

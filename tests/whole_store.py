@@ -60,23 +60,17 @@ class LocalCompute:
             settings,
         )
 
-    def refresh_items(self, *, is_full: bool = False) -> Any:
-        made = self.encoder.refresh_items(DEFAULT_TENANT, is_full=is_full, cancelled=_never)
-        return _Answer(made)
+    def refresh_items(self, **by: Any) -> Any:
+        by = {"is_full": False, "cancelled": _never, **by}
+        return _Answer(self.encoder.refresh_items(DEFAULT_TENANT, **by))
 
-    def refresh_interests(self, buckets: list[int], *, is_full: bool = False) -> Any:
-        return _Answer(
-            self.encoder.refresh_interests(
-                DEFAULT_TENANT, buckets, is_full=is_full, cancelled=_never
-            )
-        )
+    def refresh_interests(self, buckets: list[int], **by: Any) -> Any:
+        by = {"is_full": False, "cancelled": _never, **by}
+        return _Answer(self.encoder.refresh_interests(DEFAULT_TENANT, buckets, **by))
 
-    def refresh_forecasts(self, buckets: list[int], *, is_full: bool = False) -> Any:
-        return _Answer(
-            self.forecaster.refresh_forecasts(
-                DEFAULT_TENANT, buckets, is_full=is_full, cancelled=_never
-            )
-        )
+    def refresh_forecasts(self, buckets: list[int], **by: Any) -> Any:
+        by = {"is_full": False, "cancelled": _never, **by}
+        return _Answer(self.forecaster.refresh_forecasts(DEFAULT_TENANT, buckets, **by))
 
 
 class _Answer:

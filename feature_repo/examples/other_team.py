@@ -86,7 +86,7 @@ def read_http(repo: Path, users: list[str]) -> dict[str, object]:
             data=body.encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - http, loopback
+        with urllib.request.urlopen(request, timeout=30) as answer:  # nosec B310  # noqa: S310 - http, loopback
             return dict(json.load(answer))
     finally:
         server.terminate()
@@ -135,7 +135,7 @@ def _wait(url: str, server: "subprocess.Popen[bytes]") -> None:
         if server.poll() is not None:
             raise SystemExit(f"feast serve ended with code {server.returncode}")
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - http, loopback
+            with urllib.request.urlopen(url, timeout=5):  # nosec B310  # noqa: S310 - http, loopback
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)

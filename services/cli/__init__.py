@@ -1,6 +1,26 @@
 """`driftline`: the commands of an operator and of a data scientist, one module a kind of work."""
 
-from services.cli import care, data, evaluation, running, training
+from services.cli import (
+    care,
+    data,
+    evaluation,
+    keys,
+    migrating,
+    promoting,
+    running,
+    training,
+)
 from services.cli.app import app, main
 
-__all__ = ["app", "care", "data", "evaluation", "main", "running", "training"]
+__all__ = [
+    "app",
+    "care",
+    "data",
+    "evaluation",
+    "keys",
+    "main",
+    "migrating",
+    "promoting",
+    "running",
+    "training",
+]

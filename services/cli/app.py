@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 console = Console()
 
+Tenant = Annotated[str, typer.Option(help="Whose data; a-z, 0-9 and underscore.")]
 Out = Annotated[Path, typer.Option(help="Folder for the report; made if absent.")]
 
 

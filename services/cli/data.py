@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from services.cli.app import app, console, print_figures, print_rows
+from services.cli.app import Tenant, app, console, print_figures, print_rows
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
@@ -15,7 +16,9 @@ Files = Annotated[list[Path], typer.Argument(help="CSV, JSONL or Parquet files o
 
 @app.command("import")
 def import_(
-    files: Files, kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = ""
+    files: Files,
+    kind: Annotated[str, typer.Option(help="Kind of events that name none.")] = "",
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Take files of events (and the items they name) into the inbox.
 
@@ -26,7 +29,9 @@ def import_(
     from services.pipeline.importer import import_files
 
     with StageBars(console) as bars:
-        summary = import_files(files, load_settings(), kind=kind or None, on_progress=bars.report)
+        summary = import_files(
+            files, load_settings(), kind=kind or None, tenant=tenant, on_progress=bars.report
+        )
     print_figures("imported", summary)
     if summary.failed_files:
         raise SystemExit(1)
@@ -36,6 +41,7 @@ def import_(
 def refresh(
     follow: Annotated[bool, typer.Option(help="Keep going until Ctrl-C.")] = False,
     full: Annotated[bool, typer.Option(help="Make every vector again.")] = False,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Take all that came in to served features: clean, encode, forecast, publish.
 
@@ -44,43 +50,99 @@ def refresh(
     """
     from services.pipeline.compute import open_compute
     from services.pipeline.follow import Follower
+    from services.pipeline.health import is_due, keep_health
     from services.pipeline.refresh import refresh as run_refresh
-    from services.pipeline.stores import open_stores
+    from services.pipeline.stores import open_check, open_stores
 
     settings = load_settings()
-    with open_compute(settings, DEFAULT_TENANT) as compute:
+    with open_compute(settings, tenant) as compute:
         stores = open_stores(settings)
         if not follow:
             with StageBars(console) as bars:
                 summary = run_refresh(
-                    stores, compute, settings, is_full=full, on_progress=bars.report
+                    stores,
+                    compute,
+                    settings,
+                    tenant=tenant,
+                    is_full=full,
+                    on_progress=bars.report,
                 )
             print_figures("refreshed", summary)
+            if is_due(stores, tenant):
+                health = keep_health(stores, open_check(stores, settings, tenant), tenant)
+                print_figures("health", health)
             return
-        follower = Follower(stores=stores, compute=compute, settings=settings)
+        follower = Follower(
+            stores=stores,
+            compute=compute,
+            settings=settings,
+            tenant=tenant,
+            open_check=lambda: open_check(stores, settings, tenant),
+        )
         follower.start()
         wait_for_stop(console, "following the inbox; Ctrl-C stops")
         follower.stop()
 
 
 @app.command()
-def status() -> None:
+def status(tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show what is stored, what waits, what was rejected and why, and which model is live."""
     from services.pipeline.status import newest_rejects
     from services.pipeline.status import status as read_status
     from services.pipeline.stores import open_stores
 
     settings = load_settings()
-    print_figures("status", read_status(settings))
-    print_rows("newest rejects (all: ListRejects)", newest_rejects(settings))
-    for model in open_stores(settings).models.list(DEFAULT_TENANT):
-        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}")
+    print_figures("status", read_status(settings, tenant))
+    print_rows("newest rejects (all: ListRejects)", newest_rejects(settings, tenant))
+    models = open_stores(settings).models
+    shadow = models.shadow(tenant)
+    for model in models.list(tenant):
+        is_shadow = shadow is not None and shadow.model_version == model.model_version
+        also = ", its space kept fresh beside the live one" if is_shadow else ""
+        console.print(f"model {model.model_version} in space {model.space_id}: {model.stage}{also}")
 
 
 @app.command()
-def erase(user_id: str) -> None:
+def erase(user_id: str, tenant: Tenant = DEFAULT_TENANT) -> None:
     """Erase a user: hidden at once, removed from every table, view and index by the next refresh."""
     from services.pipeline.erasure import request_erasure
 
-    erasure_id = request_erasure(load_settings(), DEFAULT_TENANT, user_id)
+    erasure_id = request_erasure(load_settings(), tenant, user_id)
     console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")
+
+
+@app.command()
+def demand(
+    again: Annotated[
+        bool,
+        typer.Option(
+            help="Draw everything anew, of what the events say now; what users risk grows by it."
+        ),
+    ] = False,
+) -> None:
+    """Publish the demand for topics that closed since the last time, as each refresh does.
+
+    Counts by cohort, topic and period get noise once and then stand: late events and old imports change none of them.
+    After an import of old events use --again.
+    """
+    from services.core.demand import EVERYONE
+    from services.pipeline.demand import refresh_demand
+    from services.pipeline.stores import open_stores
+
+    settings = load_settings()
+    stores = open_stores(settings)
+    space_id = stores.models.live(DEFAULT_TENANT).space_id
+    published = refresh_demand(
+        stores.of_demand(), settings, DEFAULT_TENANT, space_id, is_new_edition=again
+    )
+    console.print(f"{published} periods of demand were published")
+    release = stores.demand.read(DEFAULT_TENANT, space_id, settings.release_terms().name)
+    if release is None:
+        return
+    table = Table("cohort", "users, at least", title=f"up to {release.published.newest.name}")
+    for cohort in release.cohorts:
+        users = release.size(cohort)
+        table.add_row(cohort, f"{users:,}" if users else f"below {release.terms.least_users}")
+    console.print(table)
+    if EVERYONE in release.forecasts:
+        console.print(f"{len(release.topic_ids)} topics are forecast")

@@ -7,8 +7,8 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from services.cli.app import app, console
-from services.core.schema import Granularity
+from services.cli.app import Tenant, app, console
+from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars
 from services.training.tuning.config import Mode, Objective, TuneConfig
@@ -32,6 +32,7 @@ def train(
         int, typer.Option(help="Processes that share the ranker's steps, by Ray Train; 1: no Ray.")
     ] = 1,
     gpu: Annotated[bool, typer.Option("--gpu", help="Train the ranker on a GPU a worker.")] = False,
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Train item tower, ranker and forecaster on the stored events, and add the model to the registry.
 
@@ -52,12 +53,25 @@ def train(
         base=base,
         from_live=from_live,
         compute=compute,
+        tenant=tenant,
     )
     with StageBars(console) as bars:
         # What was imported may still lie in the inbox: the first training comes before any refresh.
-        preprocess(open_stores(settings).tables, settings)
+        preprocess(open_stores(settings).tables, settings, tenant=tenant)
+        stores = open_stores(settings)
+        before = {one.space_id for one in stores.models.list(tenant) if one.stage == "live"}
         info = train_from_store(settings, request, on_progress=bars.report)
     console.print(f"model [bold]{info.model_version}[/] in space {info.space_id}: {info.stage}")
+    if before - {info.space_id}:
+        console.print(
+            "its space is another one than that of the live model before: "
+            + (
+                "users have no vector in it until a refresh is through; next time "
+                "`--no-promote`, then `driftline migrate --to`, fills it first"
+                if promote
+                else f"`driftline migrate --to {info.model_version}` fills it, then switches"
+            )
+        )
 
 
 @app.command()
@@ -105,6 +119,7 @@ def tune(
             help="Folder of the tuned backbone; made if absent, replaced if an older one."
         ),
     ] = Path("build/backbone"),
+    tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Tune the text model on the stored events and items; say what it gained.
 
@@ -134,7 +149,7 @@ def tune(
     settings = load_settings()
     with StageBars(console) as bars:
         tables = open_stores(settings).tables
-        preprocess(tables, settings)
+        preprocess(tables, settings, tenant=tenant)
         result = run_tune(
             tables,
             settings,
@@ -150,6 +165,7 @@ def tune(
             out=out,
             backbone=backbone,
             granularity=granularity,
+            tenant=tenant,
             on_progress=bars.report,
         )
     table = Table(*COLUMNS, title=f"objective {objective}, method {mode}", box=SIMPLE)

@@ -70,6 +70,8 @@ class ModelCard:
     erasures: CardErasures = field(default_factory=CardErasures)
     # What `evaluated` made of an evaluation's report; empty until then.
     evaluation: dict[str, Any] = field(default_factory=dict)
+    # The candidate beside the model that was live (core.promotion.Comparison); empty until then.
+    comparison: dict[str, Any] = field(default_factory=dict)
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:
@@ -140,6 +142,7 @@ def render_card(card: ModelCard, *, model_version: str, space_id: str) -> str:
         "",
         "## Figures",
         *_figures(card.evaluation),
+        *_compared(card.comparison),
         "",
         "## Cost",
         f"- seconds: {seconds}",
@@ -172,6 +175,18 @@ def _figures(evaluation: dict[str, Any]) -> list[str]:
     if not rows:
         return ["Not evaluated yet: `driftline evaluate` says what it is worth, with intervals."]
     return ["| slice, horizon | metric | value | 95% interval |", "|---|---|---|---|", *rows]
+
+
+def _compared(comparison: dict[str, Any]) -> list[str]:
+    if not comparison:
+        return []
+    said = comparison
+    return [
+        "",
+        f"Beside the live model `{said['against']}`: {said['figure']} {said['candidate']:.4f} against "
+        f"{said['live']:.4f}, paired difference {said['gain_low']:.4f} to {said['gain_high']:.4f} "
+        f"({said['users']} users, {said['split']}, data `{said['data_sha256']}`).",
+    ]
 
 
 def _span(names: tuple[str, ...]) -> str:

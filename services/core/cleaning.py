@@ -130,13 +130,21 @@ def excerpts(rows: pl.DataFrame) -> pl.Series:
     shown = [name for name in rows.columns if name not in (SOURCE, LINE, INGEST_TIME, REASON)]
     if rows.is_empty() or not shown:
         return pl.Series(RAW, [""] * rows.height, dtype=pl.String)
-    text = pl.struct(pl.col(name).cast(pl.String, strict=False) for name in shown)
-    whole = rows.select(text.struct.json_encode().alias(RAW)).to_series()
+    texts = pl.DataFrame([_shown(rows[name]) for name in shown])
+    whole = texts.select(pl.struct(pl.all()).struct.json_encode().alias(RAW)).to_series()
     is_long = whole.str.len_chars() > EXCERPT
     if not is_long.any():
         return whole
     cut = pl.Series([_cut(said) for said in whole.filter(is_long)], dtype=pl.String)
     return whole.scatter(is_long.arg_true(), cut)
+
+
+def _shown(column: pl.Series) -> pl.Series:
+    """Return a column as text; lists and structs have no cast to it."""
+    if not column.dtype.is_nested():
+        return column.cast(pl.String, strict=False)
+    values = [None if value is None else str(value) for value in column.to_list()]
+    return pl.Series(column.name, values, dtype=pl.String)
 
 
 def _first_fault(now: datetime, *, is_id_required: bool) -> pl.Expr:

@@ -77,7 +77,9 @@ class Dataset:
 
     def at(self, granularity: Granularity) -> "Dataset":
         """Return the same events with the periods of another granularity."""
-        return replace(self, granularity=granularity, period_E=_periods(self.time_E, granularity))
+        return replace(
+            self, granularity=granularity, period_E=period_ordinals(self.time_E, granularity)
+        )
 
     def before(self, instant_s: float) -> "Dataset":
         """Return the events strictly before an instant, seconds since 1970."""
@@ -141,7 +143,7 @@ def dataset_from_frame(
         user_ix_E=frame["user_ix"].cast(pl.Int64).to_numpy(),
         item_ix_E=frame["item_ix"].cast(pl.Int64).to_numpy(),
         time_E=time_E,
-        period_E=_periods(time_E, granularity),
+        period_E=period_ordinals(time_E, granularity),
         weight_E=event_weights(kind_E, frame[VALUE].to_numpy(), pooling),
     )
 
@@ -204,7 +206,8 @@ def _items(frame: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
     return seen.join(known, on=ITEM_ID, maintain_order="left")
 
 
-def _periods(time_E: F64, granularity: Granularity) -> I64:
+def period_ordinals(time_E: F64, granularity: Granularity) -> I64:
+    """Return the ordinal of each instant's period; instants are seconds since 1970."""
     day_E = np.floor(time_E / DAY_S).astype(np.int64)
     days, inverse = np.unique(day_E, return_inverse=True)
     ordinals = [period_at(granularity, instant(float(day) * DAY_S)).ordinal for day in days]

@@ -46,6 +46,31 @@ class SpaceMismatch(CoreError):
         )
 
 
+class CohortTooSmall(CoreError):
+    """Too few users to say anything of them. Metadata: cohort, least_users."""
+
+    def __init__(self, cohort: str, least_users: int) -> None:
+        super().__init__(
+            f"cohort {cohort} has too few users: less noise, its size is below {least_users}; "
+            "ask for a larger one",
+            cohort=cohort,
+            least_users=str(least_users),
+        )
+
+
+class WorseThanLive(CoreError):
+    """A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
+
+    def __init__(self, model_version: str, live_model_version: str, proof: str) -> None:
+        super().__init__(
+            f"{model_version} is proven worse than the live {live_model_version}: {proof}; train again, "
+            "or say that a worse model is accepted",
+            model_version=model_version,
+            live_model_version=live_model_version,
+            proof=proof,
+        )
+
+
 class EventConflict(CoreError):
     """One event id came twice in a call with different content. Metadata: event_id, field."""
 
@@ -59,8 +84,10 @@ class EventConflict(CoreError):
 class Overloaded(CoreError):
     """At a limit; try again with backoff. Metadata: limit."""
 
-    def __init__(self, limit: str) -> None:
+    def __init__(self, limit: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"at the limit of {limit}; try again with backoff", limit=limit)
+        # When the same call can be taken, where that is known.
+        self.retry_after_s = retry_after_s
 
 
 class DependencyUnavailable(CoreError):
@@ -92,3 +119,20 @@ class Unimplemented(CoreError):
 
     def __init__(self, feature: str) -> None:
         super().__init__(f"{feature} is not served yet", feature=feature)
+
+
+class Unauthenticated(CoreError):
+    """No credential, or none that is valid. Metadata: problem, never what was sent."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; send `authorization: Bearer KEY`", problem=problem)
+
+
+class PermissionDenied(CoreError):
+    """The credential does not allow the call. Metadata: scope."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"this credential does not allow it: that takes one with the scope `{scope}`",
+            scope=scope,
+        )

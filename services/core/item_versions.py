@@ -34,6 +34,8 @@ class ItemVersions:
     vec_VD: F32
     # Broadest first.
     categories_V: tuple[tuple[str, ...], ...]
+    # Of the vectors; empty apart from any store.
+    space_id: str = ""
 
     @property
     def width(self) -> int:
@@ -63,6 +65,7 @@ class ItemVersions:
             updated_us_V=self.updated_us_V[kept],
             vec_VD=self.vec_VD[kept],
             categories_V=tuple(self.categories_V[row] for row in np.flatnonzero(kept)),
+            space_id=self.space_id,
         )
 
     def in_force_before(self, item_ix_Q: I64, instant_us_Q: I64) -> I64:

@@ -21,6 +21,7 @@ from services.core.ranking import NEVER, ItemStats, score_items, top_items
 from services.core.reasons import Citation, cite
 from services.core.records import F32, RankState
 from services.core.selection import Variety, diverse_items, novelty, with_exploration
+from services.core.spaces import require_space
 
 PLAIN = Variety()
 
@@ -37,6 +38,8 @@ class Consumed(StrEnum):
 class Shelf:
     """The catalogue as ranking looks at it; made once a generation."""
 
+    # Of the items' vectors; empty apart from any store.
+    space_id: str = ""
     # In catalogue order.
     item_ids: tuple[str, ...]
     items_ND: F32
@@ -104,6 +107,7 @@ def shelf_of(
     categories: Sequence[Collection[str]],
     items_ND: F32,
     stats: ItemStats,
+    space_id: str = "",
 ) -> Shelf:
     """Index a catalogue by id and by category."""
     rows: dict[str, list[int]] = {}
@@ -111,6 +115,7 @@ def shelf_of(
         for name in set(names):
             rows.setdefault(name, []).append(row)
     return Shelf(
+        space_id=space_id,
         item_ids=tuple(item_ids),
         items_ND=items_ND,
         stats=stats,
@@ -165,7 +170,11 @@ def recommend(
         k: how many to return at most.
         filters: what may be returned.
         variety: how far the list departs from the order of scores.
+
+    Raises:
+        SpaceMismatch: the state is of another space than the catalogue.
     """
+    require_space(shelf.space_id, state.space_id if state else "")
     states = states_of_one(state, shelf, ranker, now)
     scores = score_items(states, shelf.stats, shelf.items_ND, ranker, now)
     score_N, interest_N = scores.score_UN[0], scores.interest_UN[0]

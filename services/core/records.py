@@ -28,6 +28,8 @@ class InterestVector:
     known_time: datetime
     # When the row was computed.
     computed_time: datetime
+    # The vector's; readers name it, for writers the view does.
+    space_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Forecast:
     forecaster: str
     model_version: str
     computed_time: datetime
+    # Of means and scales; readers name it.
+    space_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,8 @@ class RankState:
     repeat_last_times_R: NDArray[np.int64]
     # Seconds since 1970: the user's newest event.
     state_time: float
+    # Of the sums; readers name it.
+    space_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,20 +6,20 @@ Shape suffixes: N = items, D = width.
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 
 from services.core.classify import BULK_DAY_EVENTS
-from services.core.errors import InvalidArgument, ItemNotFound, SpaceMismatch
+from services.core.errors import InvalidArgument, ItemNotFound
 from services.core.pooling import F64, I64, PoolingConfig, event_weights, pool_periods
 from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT
+from services.core.spaces import require_space
+from services.encoder.described import Described, DescribedItems
 from services.encoder.interests import InterestsConfig, InterestsRefresh, InterestsSummary
-from services.encoder.item_vectors import load_versions
 from services.encoder.items import ItemsRefresh, ItemsSummary
-from services.encoder.positions import fingerprints
 from services.encoder.stores import Encoders, EncoderStores
 from services.runtime.serving import check_buckets
 from services.runtime.settings import Settings
@@ -52,6 +52,9 @@ class Encoder:
         self._stores = stores
         self._settings = settings
         self._encoders = Encoders(stores.load_encoder)
+        self._described = DescribedItems(stores.tables, stores.vectors)
+        # By tenant and space: what was described, and published, when items were last refreshed.
+        self._settled: dict[tuple[str, str], tuple[Described, str, ItemsSummary]] = {}
         self._applied: set[tuple[str, str]] = set()
         # A retry that comes while the call it repeats has not yet noticed its end waits for it.
         self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
@@ -83,16 +86,24 @@ class Encoder:
         model = self._stores.models.model(tenant)
         catalogue = self._stores.catalogues.current(tenant, model.space_id)
         return Vectors(
-            vec_ND=pool_histories(histories, catalogue, model.pooling),
+            vec_ND=pool_histories(histories, catalogue, model.pooling, model.space_id),
             space_id=model.space_id,
             model_version=model.model_version,
         )
 
     def refresh_items(
-        self, tenant: str, *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> ItemsSummary:
-        """Encode new item texts and publish the catalogue; see ItemsRefresh.run."""
-        model = self._stores.models.model(tenant)
+        """Encode new item texts and publish the catalogue, by a model (empty: the live one).
+
+        See ItemsRefresh.run.
+        """
+        model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
         refresh = ItemsRefresh(
             stores=self._stores,
@@ -102,34 +113,55 @@ class Encoder:
             now=self._settings.clock(),
             bucket_count=self._settings.bucket_count,
         )
-        with self._refreshing[tenant, "items"]:
-            return refresh.run(is_full=is_full, cancelled=cancelled)
+        key = tenant, model.space_id
+        with self._refreshing[*key, "items"]:
+            held = self._settled.get(key)
+            is_settled = held is not None and held[:2] == self._items_as_they_are(tenant, refresh)
+            if held is not None and is_settled and not is_full and not refresh.is_due():
+                return replace(held[2], encoded_text_count=0)
+            summary = refresh.run(is_full=is_full, cancelled=cancelled)
+            self._settled[key] = (*self._items_as_they_are(tenant, refresh), summary)
+            return summary
+
+    def _items_as_they_are(self, tenant: str, refresh: ItemsRefresh) -> tuple[Described, str]:
+        model = refresh.model
+        return (
+            self._described.at(tenant, model, refresh.now),
+            self._stores.catalogues.current_token(tenant, model.space_id),
+        )
 
     def refresh_interests(
-        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        buckets: Sequence[int],
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> InterestsSummary:
-        """Make and publish the interests of buckets; see InterestsRefresh.run.
+        """Make and publish the interests of buckets, by a model (empty: the live one).
+
+        See InterestsRefresh.run.
 
         Raises:
             InvalidArgument: there is no such bucket.
         """
         check_buckets(buckets, self._settings.bucket_count)
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.named(tenant, model_version)
         self._apply(tenant, model.space_id)
         now = self._settings.clock()
-        items = self._stores.tables.read_items(tenant)
-        vec_of = self._stores.vectors.read(tenant, model.space_id)
-        versions = load_versions(items, vec_of, model.tower)
+        described = self._described.at(tenant, model, now)
         refresh = InterestsRefresh(
             stores=self._stores,
             model=model,
             config=interests_config(self._settings),
             tenant=tenant,
             now=now,
-            versions=versions,
-            items=fingerprints(items, now, vec_of.keys()),
+            versions=described.versions,
+            items=described.prints,
+            item_rows=described.items,
         )
-        with self._refreshing[tenant, *sorted(buckets)]:
+        with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
 
     def _apply(self, tenant: str, space_id: str) -> None:
@@ -145,14 +177,20 @@ def interests_config(settings: Settings) -> InterestsConfig:
         granularities=settings.granularities,
         bulk_day_events=BULK_DAY_EVENTS,
         publish_lag=timedelta(seconds=settings.publish_lag_s),
+        is_replay=settings.now is not None,
         users_a_chunk=settings.refresh_chunk_users,
     )
 
 
 def pool_histories(
-    histories: Sequence[History], catalogue: Catalogue, pooling: PoolingConfig
+    histories: Sequence[History], catalogue: Catalogue, pooling: PoolingConfig, space_id: str
 ) -> F32:
-    """Return one unit vector a history [N, D]; see core.pooling.pool_periods."""
+    """Return one unit vector a history [N, D]; see core.pooling.pool_periods.
+
+    Raises:
+        SpaceMismatch: the catalogue is not of the space that is asked for.
+    """
+    require_space(space_id, catalogue.space_id)
     row_of = {item_id: row for row, item_id in enumerate(catalogue.item_ids)}
     item_ids = [item_id for history in histories for item_id in history.item_ids]
     for item_id in item_ids:
@@ -172,13 +210,3 @@ def pool_histories(
     if missing := sorted(set(range(len(histories))) - set(pooled.user_ix_P.tolist())):
         raise InvalidArgument(f"histories[{missing[0]}]", "its items cancel out; add other events")
     return pooled.vec_PD
-
-
-def require_space(wanted: str, actual: str) -> None:
-    """Refuse vectors of another space than the caller expects; empty means any.
-
-    Raises:
-        SpaceMismatch: they differ.
-    """
-    if wanted and wanted != actual:
-        raise SpaceMismatch(expected=wanted, actual=actual)

@@ -43,7 +43,7 @@ class EncoderHandler:
         asked = translate.items_refresh_from_pb(request)
         summary = await run_cancellable(
             lambda cancelled: self._encoder.refresh_items(
-                asked.tenant, is_full=asked.is_full, cancelled=cancelled
+                asked.tenant, cancelled=cancelled, **asked.by()
             )
         )
         return translate.items_summary_to_pb(summary)
@@ -54,7 +54,7 @@ class EncoderHandler:
         asked = translate.interests_refresh_from_pb(request)
         summary = await run_cancellable(
             lambda cancelled: self._encoder.refresh_interests(
-                asked.tenant, asked.buckets, is_full=asked.is_full, cancelled=cancelled
+                asked.tenant, asked.buckets, cancelled=cancelled, **asked.by()
             )
         )
         return translate.interests_summary_to_pb(summary)

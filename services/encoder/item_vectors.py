@@ -6,7 +6,7 @@ vectors are loaded.
 Shape suffixes: N = texts, V = versions, D = width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,6 @@ from services.core.schema import (
     TITLE,
     UPDATED_TIME,
 )
-from services.core.tower import ItemTower
 from services.encoder.stores import EncoderStores
 from services.store.ports import TextEncoder
 
@@ -55,14 +54,15 @@ def encode_missing(
     return len(missing)
 
 
-def load_versions(items: pl.DataFrame, part_of: dict[str, F32], tower: ItemTower) -> ItemVersions:
+def load_versions(items: pl.DataFrame, part_of: Mapping[str, F32], model: Model) -> ItemVersions:
     """Return item versions as arrays. Versions whose text has no vector yet are left out.
 
     Args:
         items: every version (ITEM_COLUMNS).
         part_of: text parts of vectors by content hash.
-        tower: the space's.
+        model: whose tower the parts were made by.
     """
+    tower = model.tower
     known = items.filter(pl.col(CONTENT_HASH).is_in(list(part_of))).sort(
         ITEM_ID, UPDATED_TIME, INGEST_TIME, CONTENT_HASH
     )
@@ -75,4 +75,5 @@ def load_versions(items: pl.DataFrame, part_of: dict[str, F32], tower: ItemTower
         updated_us_V=known[UPDATED_TIME].dt.timestamp("us").to_numpy(),
         vec_VD=tower.with_ids(part_VD, known[ITEM_ID].to_list()),
         categories_V=tuple(tuple(row or ()) for row in known[CATEGORIES].to_list()),
+        space_id=model.space_id,
     )

@@ -68,7 +68,7 @@ class ItemsRefresh:
             self.stores, self.model, self.encoder, items, tenant=self.tenant, cancelled=cancelled
         )
         vec_of = self.stores.vectors.read(self.tenant, self.model.space_id)
-        versions = load_versions(items, vec_of, self.model.tower)
+        versions = load_versions(items, vec_of, self.model)
         newest = newest_versions(items, self.now)
         titles = dict(newest.select(ITEM_ID, TITLE).iter_rows())
         fresh = catalogue_at(versions, titles, self.model, self.now)
@@ -90,7 +90,7 @@ class ItemsRefresh:
         old = set(current.item_ids) if current else set()
         new = [row for row, item_id in enumerate(fresh.item_ids) if item_id not in old]
         is_all = is_full or current is None or is_changed(fresh, current)
-        if is_all or self._are_stats_due():
+        if is_all or self.is_due():
             return self._publish_generation(
                 fresh, current, hashes, new=new, is_all=is_all, is_full=is_full
             )
@@ -172,7 +172,8 @@ class ItemsRefresh:
     def _state_name(self) -> str:
         return f"items_{self.model.space_id}"
 
-    def _are_stats_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Tell whether popularity is out of date."""
         made = self.stores.tables.read_state(self.tenant, self._state_name).get("stats_time")
         return made is None or _wall_clock() - datetime.fromisoformat(made) > STATS_MAX_AGE
 

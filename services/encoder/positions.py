@@ -1,7 +1,8 @@
 """Where the refresh of a bucket stands, and whom a change of events, items or clock concerns.
 
 A position is one small JSON document that is replaced in one step after everything it stands for
-was published. It names items, never users.
+was published. What was known of items then is a document of its own, which seldom changes. Neither
+names users.
 """
 
 import hashlib
@@ -32,6 +33,16 @@ RECIPE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """What is described, and how: fingerprints of item versions."""
+
+    # Item -> fingerprint of its versions up to an instant.
+    prints: dict[str, str]
+    # Of all of them: equal where nothing was described, nor described anew.
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """What a bucket's published rows were made of."""
 
@@ -39,12 +50,12 @@ class Position:
     version: int
     # Event-time now; later events were not used.
     as_of: datetime
-    # First event that was not used because it lies after `as_of`.
+    # No event that was not used, because it lies after `as_of`, lies before this instant.
     next_event: datetime | None
     # Of everything else that results depend on: model, granularities.
     recipe: str
-    # Item -> fingerprint of its versions, for the items in the bucket's events.
-    items: dict[str, str]
+    # Digest of the items as they were described; the items themselves are kept beside.
+    items: str
 
     def to_state(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -53,13 +64,13 @@ class Position:
             "as_of": self.as_of.isoformat(),
             "next_event": self.next_event.isoformat() if self.next_event else None,
             "recipe": self.recipe,
-            "items": self.items,
+            "items_digest": self.items,
         }
 
 
 def position_of(state: dict[str, Any]) -> Position | None:
-    """Return the position in a document; None where there is none."""
-    if not state:
+    """Return the position in a document; None where there is none that this version can read."""
+    if "items_digest" not in state:
         return None
     later = state["next_event"]
     return Position(
@@ -67,8 +78,19 @@ def position_of(state: dict[str, Any]) -> Position | None:
         as_of=datetime.fromisoformat(state["as_of"]),
         next_event=datetime.fromisoformat(later) if later else None,
         recipe=state["recipe"],
-        items=state["items"],
+        items=state["items_digest"],
     )
+
+
+def items_to_state(items: Items) -> dict[str, Any]:
+    """Return JSON values."""
+    return {"digest": items.digest, "items": items.prints}
+
+
+def items_of(state: dict[str, Any], digest: str) -> dict[str, str] | None:
+    """Return the items of a digest; None where the document holds others: a refresh was cut."""
+    found: dict[str, str] | None = state["items"] if state.get("digest") == digest else None
+    return found
 
 
 def recipe_of(model: Model, granularities: Sequence[Granularity], bulk_day_events: int) -> str:
@@ -77,7 +99,7 @@ def recipe_of(model: Model, granularities: Sequence[Granularity], bulk_day_event
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
-def fingerprints(items: pl.DataFrame, now: datetime, encoded: Collection[str]) -> dict[str, str]:
+def fingerprints(items: pl.DataFrame, now: datetime, encoded: Collection[str]) -> Items:
     """Return a digest of each item's versions up to `now`; items without any are left out.
 
     Args:
@@ -95,10 +117,12 @@ def fingerprints(items: pl.DataFrame, now: datetime, encoded: Collection[str]) -
         separator="\x1e",
     )
     joined = rows.group_by(ITEM_ID, maintain_order=True).agg(said.alias(_FINGERPRINT))
-    return {
+    prints = {
         item_id: hashlib.sha256("\x1d".join(versions).encode()).hexdigest()[:12]
         for item_id, versions in joined.iter_rows()
     }
+    digest = hashlib.sha256(repr(list(prints.items())).encode()).hexdigest()[:32]
+    return Items(prints=prints, digest=digest)
 
 
 def users_to_make(
@@ -106,7 +130,8 @@ def users_to_make(
     changed_users: Sequence[str],
     position: Position | None,
     *,
-    items: dict[str, str],
+    held_items: dict[str, str],
+    items: Items,
     now: datetime,
 ) -> list[str]:
     """Return the users, ascending, whose results may differ from those at the position.
@@ -118,43 +143,58 @@ def users_to_make(
         events: of the bucket.
         changed_users: from the event table.
         position: of the bucket, made by the same recipe; None where there is none.
+        held_items: fingerprints at the position.
         items: fingerprints now.
         now: event-time now.
     """
     if position is None:
         return sorted({*events[USER_ID].unique().to_list(), *changed_users})
     occurring = events[ITEM_ID].unique().to_list()
-    stirred = [item for item in occurring if items.get(item, "") != position.items.get(item, "")]
+    stirred = [item for item in occurring if items.prints.get(item, "") != held_items.get(item, "")]
     came_due = pl.col(EVENT_TIME).is_between(position.as_of, now, closed="right")
     concerned = events.filter(came_due | pl.col(ITEM_ID).is_in(stirred))[USER_ID].unique()
     return sorted({*changed_users, *concerned.to_list()})
 
 
-def is_still(
-    position: Position, changed_users: Sequence[str], items: dict[str, str], now: datetime
-) -> bool:
-    """Tell that nothing can differ, without a look at the events."""
+def are_others_still(position: Position, items: Items, now: datetime) -> bool:
+    """Tell that nothing differs but of users with new events, without a look at the others."""
     return (
-        not changed_users
-        and now >= position.as_of
+        now >= position.as_of
         and (position.next_event is None or position.next_event > now)
-        and all(items.get(item, "") == held for item, held in position.items.items())
+        and position.items == items.digest
     )
 
 
 def position_after(
-    events: pl.DataFrame, *, version: int, items: dict[str, str], recipe: str, now: datetime
+    events: pl.DataFrame,
+    *,
+    version: int,
+    items: Items,
+    recipe: str,
+    now: datetime,
+    before: Position | None = None,
 ) -> Position:
-    """Return the position once everything of a bucket is published."""
+    """Return the position once everything of a bucket is published.
+
+    Args:
+        events: of the bucket; where `before` is given, at least those that are new since.
+        version: of the event table.
+        items: fingerprints now.
+        recipe: what else was used.
+        now: event-time now.
+        before: the position until now, where the events that it knew of are not looked at again.
+    """
     later = events.filter(pl.col(EVENT_TIME) > now)[EVENT_TIME].min()
     assert later is None or isinstance(later, datetime)
+    known = [later.astimezone(UTC)] if later is not None else []
+    if before is not None and before.next_event is not None:
+        known.append(before.next_event)
     return Position(
         version=version,
         as_of=now,
-        next_event=later.astimezone(UTC) if later is not None else None,
+        next_event=min(known, default=None),
         recipe=recipe,
-        # An item that is not described yet is kept as such: its first description is a change.
-        items={item: items.get(item, "") for item in sorted(events[ITEM_ID].unique().to_list())},
+        items=items.digest,
     )
 
 

@@ -30,16 +30,27 @@ from services.store.rows import features_of_activity, features_of_profile, featu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """What was made of some users of a bucket, and what of it is new."""
+class BucketUsers:
+    """The users of a bucket in a publication."""
 
     bucket: int
     # Of the event table; names the offline parts, together with their content.
     version: int
+    users: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What was made of some users, and what of it is new."""
+
+    # Offline rows go by bucket.
+    shares: tuple[BucketUsers, ...]
     made: BucketInterests
     # Rows of interest_{g}_by_period: all of them, and those that are not published.
     fresh: dict[Granularity, pl.DataFrame]
     different: dict[Granularity, pl.DataFrame]
+    # Rows that are stated once more; see rows.restated_rows.
+    restated: dict[Granularity, pl.DataFrame]
     # Rows of user_profile that are published.
     held_profiles: pl.DataFrame
     # What the items of `made` are called.
@@ -61,10 +72,16 @@ def publish(features: FeatureWriter, model: Model, tenant: str, new: Publication
             at = pl.lit(new.computed_time, rows.schema[COMPUTED_TIME]).alias(COMPUTED_TIME)
             features.write_online(tenant, view, rows.with_columns(at).drop(KNOWN_TIME))
     histories = [(view, rows) for view, rows in online if "_history__" in view]
-    vectors = [(by_period_view(g, model.space_id), rows) for g, rows in new.different.items()]
+    vectors = [
+        (by_period_view(g, model.space_id), pl.concat([rows, new.restated[g]]))
+        for g, rows in new.different.items()
+    ]
     for view, rows in (*histories, profiles, *vectors):
-        if not rows.is_empty():
-            features.append_offline(tenant, view, new.bucket, part_name(new.version, rows), rows)
+        for share in new.shares:
+            theirs = rows.filter(pl.col(USER_ID).is_in(share.users))
+            if not theirs.is_empty():
+                part = part_name(share.version, theirs)
+                features.append_offline(tenant, view, share.bucket, part, theirs)
 
 
 def _vector_rows(new: Publication, space_id: str) -> list[tuple[str, pl.DataFrame]]:

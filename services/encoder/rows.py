@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from services.core.interests import BucketInterests
+from services.core.lateness import ARRIVED_TIME
 from services.core.periods import Period
 from services.core.pooling import RankStates
 from services.core.records import RankState
@@ -19,6 +20,7 @@ from services.core.schema import (
     EVENT_COUNT,
     KNOWN_TIME,
     PERIOD,
+    PERIOD_START,
     USER_ID,
     VEC,
     Granularity,
@@ -37,18 +39,20 @@ def period_rows(
     now: datetime,
     computed_time: datetime,
     publish_lag: timedelta,
+    late: pl.DataFrame,
 ) -> pl.DataFrame:
     """Return rows of interest_{g}_by_period of everything that was made.
 
-    A period that had closed is known a publish lag after its close, but never later than it was
-    computed; an open one is known when it is computed.
+    A period that had closed is known a publish lag after its close, or after the last of what came
+    late for it (`late`, see core.lateness), but never later than it was computed; an open one is
+    known when it is computed.
     """
     pooled = made.periods[granularity]
     known = {}
     for ordinal in np.unique(pooled.period_P).tolist():
         end = Period(granularity, ordinal).end
         known[ordinal] = min(end + publish_lag, computed_time) if end <= now else computed_time
-    return by_period_frame(
+    rows = by_period_frame(
         granularity,
         [made.user_ids[row] for row in pooled.user_ix_P.tolist()],
         pooled.period_P,
@@ -58,12 +62,22 @@ def period_rows(
         known_times=[known[ordinal] for ordinal in pooled.period_P.tolist()],
         computed_time=computed_time,
     )
+    arrived = pl.when(pl.col(ARRIVED_TIME).is_not_null()).then(
+        pl.min_horizontal(pl.col(ARRIVED_TIME) + publish_lag, COMPUTED_TIME)
+    )
+    return rows.join(late, on=[USER_ID, PERIOD_START], how="left", maintain_order="left").select(
+        pl.exclude(KNOWN_TIME, COMPUTED_TIME, ARRIVED_TIME),
+        pl.max_horizontal(KNOWN_TIME, arrived).alias(KNOWN_TIME),
+        COMPUTED_TIME,
+    )
 
 
-def rows_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+def rows_that_differ(
+    fresh: pl.DataFrame, published: pl.DataFrame, *, is_replay: bool = False
+) -> pl.DataFrame:
     """Return the fresh rows that are not published, or published otherwise.
 
-    A row that is now known to have been knowable earlier counts too: under a replayed clock a
+    Under a replayed clock a row that is now known to have been knowable earlier counts too: a
     period is open at first, and is backfilled once it has closed.
     """
     held = published.select(
@@ -82,9 +96,37 @@ def rows_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFra
         is_same_P[is_held_P] = (
             (np.abs(mine - theirs).max(axis=1) <= SAME)
             & (both[EVENT_COUNT] == both["_count"]).to_numpy()
-            & (both["_known"] <= both[KNOWN_TIME]).to_numpy()
+            & (not is_replay or (both["_known"] <= both[KNOWN_TIME]).to_numpy())
         )
     return fresh.filter(pl.Series(~is_same_P))
+
+
+def restated_rows(
+    different: pl.DataFrame, fresh: pl.DataFrame, published: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the newest vectors of users of whom an older period is known later than the newest.
+
+    A join on the user alone takes the row that was known last: after a late event that would be the
+    old period's. The newest is stated once more, known when that is, computed just after it.
+    """
+    keys = [USER_ID, PERIOD_START]
+    stated = pl.concat(
+        [
+            published.select(*keys, KNOWN_TIME).join(different, on=keys, how="anti"),
+            different.select(*keys, KNOWN_TIME),
+        ]
+    )
+    newest = stated.sort(keys).unique(USER_ID, keep="last", maintain_order=True)
+    last = different.group_by(USER_ID).agg(pl.col(KNOWN_TIME).max().alias("_last"))
+    overtaken = newest.join(last, on=USER_ID).filter(pl.col("_last") > pl.col(KNOWN_TIME))
+    return (
+        fresh.join(overtaken.select(*keys, "_last"), on=keys, maintain_order="left")
+        .with_columns(
+            pl.col("_last").alias(KNOWN_TIME),
+            pl.col(COMPUTED_TIME) + timedelta(microseconds=1),
+        )
+        .drop("_last")
+    )
 
 
 def profiles_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:

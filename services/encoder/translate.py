@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from driftline.v1 import encoder_service_pb2 as pb
@@ -11,7 +12,8 @@ from driftline.v1.event_pb2 import EventKind
 
 from services.core.items import encoder_text
 from services.core.schema import DEFAULT_TENANT
-from services.encoder.encoder import History, Vectors, require_space
+from services.core.spaces import require_space
+from services.encoder.encoder import History, Vectors
 from services.encoder.interests import InterestsSummary
 from services.encoder.items import ItemsSummary
 
@@ -26,6 +28,19 @@ class Refresh:
     # None named means all.
     buckets: tuple[int, ...] = ()
     is_full: bool
+    # Empty means the live one.
+    model_version: str = ""
+
+    def by(self) -> "By":
+        """Return how to refresh."""
+        return {"is_full": self.is_full, "model_version": self.model_version}
+
+
+class By(TypedDict):
+    """How to refresh."""
+
+    is_full: bool
+    model_version: str
 
 
 def texts_from_pb(request: pb.EncodeItemsRequest) -> list[str]:
@@ -75,7 +90,11 @@ def histories_response_to_pb(
 
 def items_refresh_from_pb(request: pb.RefreshItemsRequest) -> Refresh:
     """Return what to refresh."""
-    return Refresh(tenant=request.tenant or DEFAULT_TENANT, is_full=request.is_full)
+    return Refresh(
+        tenant=request.tenant or DEFAULT_TENANT,
+        is_full=request.is_full,
+        model_version=request.model_version,
+    )
 
 
 def items_summary_to_pb(summary: ItemsSummary) -> pb.RefreshItemsResponse:
@@ -95,6 +114,7 @@ def interests_refresh_from_pb(request: pb.RefreshInterestsRequest) -> Refresh:
         tenant=request.tenant or DEFAULT_TENANT,
         buckets=tuple(request.buckets),
         is_full=request.is_full,
+        model_version=request.model_version,
     )
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from services.core.errors import InvalidArgument, SpaceMismatch
+from services.core.errors import InvalidArgument
 from services.core.forecasters import Auto, load_forecaster
 from services.core.forecasts import ForecastBatch
 from services.core.model import Model
@@ -19,6 +19,7 @@ from services.core.periods import Period
 from services.core.pooling import I64
 from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT, Granularity
+from services.core.spaces import require_space
 from services.core.trajectories import build_batch
 from services.forecaster.forecasts import ForecastsConfig, ForecastsRefresh, ForecastsSummary
 from services.runtime.serving import check_buckets
@@ -94,8 +95,7 @@ class InterestForecaster:
         """
         model = self._stores.models.model(tenant)
         for position, trajectory in enumerate(trajectories):
-            if trajectory.space_id != model.space_id:
-                raise SpaceMismatch(expected=model.space_id, actual=trajectory.space_id)
+            require_space(model.space_id, trajectory.space_id)
             check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")
         forecaster = self._forecaster(model, granularity)
         batch = build_batch(
@@ -113,15 +113,23 @@ class InterestForecaster:
         )
 
     def refresh_forecasts(
-        self, tenant: str, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
+        self,
+        tenant: str,
+        buckets: Sequence[int],
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+        model_version: str = "",
     ) -> ForecastsSummary:
-        """Forecast and publish what changed in the buckets; see ForecastsRefresh.run.
+        """Forecast and publish what changed in the buckets, by a model (empty: the live one).
+
+        See ForecastsRefresh.run.
 
         Raises:
             InvalidArgument: there is no such bucket.
         """
         check_buckets(buckets, self._settings.bucket_count)
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.named(tenant, model_version)
         if (tenant, model.space_id) not in self._applied:
             self._stores.features.apply(tenant, model.space_id)
             self._applied.add((tenant, model.space_id))
@@ -140,7 +148,7 @@ class InterestForecaster:
             tenant=tenant,
             now=self._settings.clock(),
         )
-        with self._refreshing[tenant, *sorted(buckets)]:
+        with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
 
     def _forecaster(self, model: Model, granularity: Granularity) -> Auto:

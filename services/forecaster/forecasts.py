@@ -1,8 +1,8 @@
 """Refreshes forecasts, store to store: trajectories from Feast -> forecasts -> Feast.
 
-A bucket is looked at when its trajectories differ from last time, or a period has closed since:
-then every user's forecast is made from the last closed period, and those that differ are
-published. Online rows go first and offline rows last, which a retry compares with.
+Users are forecast whose closed periods were published since last time, and everyone where a period
+has closed since; what differs is published. Few users of many buckets are made together. Online
+rows go first and offline rows last, which a retry compares with.
 Shape suffixes: U = users, P = (user, period) rows, H = horizons, D = width.
 """
 
@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
+from services.core.chunks import Share, chunks
 from services.core.errors import Cancelled
 from services.core.forecasters import Auto
 from services.core.model import Model
@@ -22,7 +24,6 @@ from services.core.schema import (
     COMPUTED_TIME,
     EVENT_COUNT,
     KNOWN_TIME,
-    MADE_AT,
     PERIOD_START,
     USER_ID,
     VEC,
@@ -33,6 +34,7 @@ from services.core.schema import (
 )
 from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
+from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter
 
 # Periods ahead that are stored, for every granularity.
@@ -62,12 +64,26 @@ class ForecastsSummary:
     bucket_count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bucket:
+    """What is read once for all users of a bucket."""
+
+    bucket: int
+    # Whom to forecast, ascending.
+    users: pl.Series
+    # Their trajectories, and what is published of them.
+    rows: pl.DataFrame
+    held: pl.DataFrame
+    # JSON values, once all of them are published.
+    after: dict[str, Any]
+
+
 @dataclass(slots=True, kw_only=True)
 class ForecastsRefresh:
     """One refresh of one tenant's forecasts."""
 
     features: FeatureWriter
-    # Keeps what a bucket was last forecast from.
+    # Keeps what a bucket was last forecast from: names of parts, never of users.
     tables: EventTables
     model: Model
     forecasters: dict[Granularity, Auto]
@@ -86,58 +102,74 @@ class ForecastsRefresh:
         Raises:
             Cancelled: `cancelled` said so between chunks. A retry goes on with what is left.
         """
-        done = 0
-        for bucket in sorted(set(buckets)) or range(self.config.bucket_count):
-            looked = [
-                self._bucket(bucket, granularity, is_full=is_full, cancelled=cancelled)
-                for granularity in self.config.granularities
-            ]
-            done += any(looked)
+        wanted = sorted(set(buckets)) or range(self.config.bucket_count)
+        done: set[int] = set()
+        for granularity in self.config.granularities:
+            made_at = closed_before(granularity, self.now)
+            looked = (self._look(bucket, made_at, is_full=is_full) for bucket in wanted)
+            found = (each for each in looked if each is not None)
+            for chunk in chunks(found, lambda work: len(work.users), self.config.users_a_chunk):
+                self._chunk(chunk, made_at, cancelled)
+                for share in chunk:
+                    if share.is_last:
+                        name = self._name(share.of.bucket, granularity)
+                        self.tables.write_state(self.tenant, name, share.of.after)
+                        done.add(share.of.bucket)
         return ForecastsSummary(
-            user_count=len(self._users), forecast_count=self._count, bucket_count=done
+            user_count=len(self._users), forecast_count=self._count, bucket_count=len(done)
         )
 
-    def _bucket(
-        self, bucket: int, granularity: Granularity, *, is_full: bool, cancelled: Callable[[], bool]
-    ) -> bool:
-        """Forecast one granularity of a bucket; tells whether there was something to look at."""
-        made_at = closed_before(granularity, self.now)
-        seen = self._closed(bucket, made_at, (PERIOD_START,))
-        name = f"forecasts_{granularity}_{self.model.space_id}_{bucket:04}"
-        position = {"digest": _digest(seen, made_at, self.model)}
-        if not is_full and self.tables.read_state(self.tenant, name) == position:
-            return False
-        rows = self._closed(bucket, made_at)
-        view = forecast_view(granularity, self.model.space_id)
-        held = self.features.read_offline(self.tenant, view, bucket)
-        users = rows[USER_ID].unique().sort()
-        for start in range(0, len(users), self.config.users_a_chunk):
-            if cancelled():
-                raise Cancelled("refresh of forecasts")
-            chunk = users.slice(start, self.config.users_a_chunk)
-            self._chunk(bucket, made_at, chunk, rows, held)
-        self.tables.write_state(self.tenant, name, position)
-        return True
+    def _look(self, bucket: int, made_at: Period, *, is_full: bool) -> _Bucket | None:
+        """Return whom to forecast of a bucket; None where there is nothing to look at."""
+        view = by_period_view(made_at.granularity, self.model.space_id)
+        # Listed before they are read: what comes meanwhile is new to the next refresh.
+        parts = self.features.offline_parts(self.tenant, view, bucket)
+        after = {"recipe": _recipe(made_at, self.model), "parts": parts}
+        before = self.tables.read_state(self.tenant, self._name(bucket, made_at.granularity))
+        seen = set(before.get("parts", ()))
+        users: list[str] | None = None
+        if not is_full and before.get("recipe") == after["recipe"] and seen <= set(parts):
+            if before == after:
+                return None
+            new = [part for part in parts if part not in seen]
+            users = self._closed(bucket, made_at, columns=(PERIOD_START,), parts=new)[
+                USER_ID
+            ].unique(maintain_order=True).to_list()  # fmt: skip
+        if users == []:
+            # Rows of open periods alone: nothing to read.
+            none = self._closed(bucket, made_at, parts=[])
+            return _Bucket(bucket=bucket, users=none[USER_ID], rows=none, held=none, after=after)
+        rows = self._closed(bucket, made_at, users)
+        held = self.features.read_offline(
+            self.tenant, forecast_view(made_at.granularity, self.model.space_id), bucket, users
+        )
+        known = rows[USER_ID].unique().sort()
+        return _Bucket(bucket=bucket, users=known, rows=rows, held=held, after=after)
 
     def _closed(
-        self, bucket: int, made_at: Period, columns: Sequence[str] | None = None
-    ) -> pl.DataFrame:
-        """Return the published rows of closed periods: the trajectories."""
-        view = by_period_view(made_at.granularity, self.model.space_id)
-        rows = self.features.read_offline(self.tenant, view, bucket, columns=columns)
-        return rows.filter(pl.col(PERIOD_START) <= made_at.start).sort(USER_ID, PERIOD_START)
-
-    def _chunk(
         self,
         bucket: int,
         made_at: Period,
-        users: pl.Series,
-        rows: pl.DataFrame,
-        held: pl.DataFrame,
+        users: list[str] | None = None,
+        columns: Sequence[str] | None = None,
+        parts: list[str] | None = None,
+    ) -> pl.DataFrame:
+        """Return the published rows of closed periods: the trajectories."""
+        view = by_period_view(made_at.granularity, self.model.space_id)
+        rows = self.features.read_offline(self.tenant, view, bucket, users, columns, parts)
+        return rows.filter(pl.col(PERIOD_START) <= made_at.start).sort(USER_ID, PERIOD_START)
+
+    def _chunk(
+        self, chunk: list[Share[_Bucket]], made_at: Period, cancelled: Callable[[], bool]
     ) -> None:
-        granularity = made_at.granularity
+        users = pl.concat(map(_users, chunk)).sort()
+        if users.is_empty():
+            return
+        if cancelled():
+            raise Cancelled("refresh of forecasts")
+        forecaster = self.forecasters[made_at.granularity]
+        rows = pl.concat(share.of.rows for share in chunk if len(share.of.users))
         batch = trajectory_batch(rows, users, made_at)
-        forecaster = self.forecasters[granularity]
         computed_time = datetime.now(UTC)
         made = Made(
             users=users.to_list(),
@@ -148,28 +180,53 @@ class ForecastsRefresh:
             model=self.model,
             forecaster=forecaster,
             computed_time=computed_time,
-            known_time=min(made_at.end + self.config.publish_lag, computed_time),
+            known=self._known(rows, users, made_at, computed_time),
         )
+        held = pl.concat(share.of.held for share in chunk if len(share.of.users))
         different = rows_that_differ(forecast_rows(made), held)
         if different.is_empty():
             return
         states = state_rows(made).filter(pl.col(USER_ID).is_in(different[USER_ID].implode()))
-        self._publish(bucket, granularity, different, states)
+        self._publish(chunk, made_at, different, states)
         self._users.update(different[USER_ID].to_list())
         self._count += len(different) * len(HORIZONS)
 
+    def _known(
+        self, rows: pl.DataFrame, users: pl.Series, made_at: Period, computed_time: datetime
+    ) -> pl.DataFrame:
+        """Return when each user's forecast could have been made: once all it rests on was known."""
+        close = made_at.end + self.config.publish_lag
+        known = pl.max_horizontal(pl.col(KNOWN_TIME).max(), pl.lit(close, TIME))
+        return (
+            rows.filter(pl.col(USER_ID).is_in(users.implode()))
+            .group_by(USER_ID)
+            .agg(pl.min_horizontal(known, pl.lit(computed_time, TIME)).alias(KNOWN_TIME))
+        )
+
     def _publish(
-        self, bucket: int, granularity: Granularity, rows: pl.DataFrame, states: pl.DataFrame
+        self, chunk: list[Share[_Bucket]], made_at: Period, rows: pl.DataFrame, states: pl.DataFrame
     ) -> None:
-        state_view = forecast_state_view(granularity, self.model.space_id)
-        view = forecast_view(granularity, self.model.space_id)
+        granularity, space_id = made_at.granularity, self.model.space_id
         # The forecasts go last: a retry judges by their offline rows.
-        written = ((state_view, states), (view, rows))
+        written = (
+            (forecast_state_view(granularity, space_id), states),
+            (forecast_view(granularity, space_id), rows),
+        )
         for name, frame in written:
             self.features.write_online(self.tenant, name, frame.drop(KNOWN_TIME))
         for name, frame in written:
-            part = f"{rows[MADE_AT][0]}-{_content(frame)}"
-            self.features.append_offline(self.tenant, name, bucket, part, frame)
+            for share in chunk:
+                theirs = frame.filter(pl.col(USER_ID).is_in(_users(share).implode()))
+                if not theirs.is_empty():
+                    part = f"{made_at.name}-{_content(theirs)}"
+                    self.features.append_offline(self.tenant, name, share.of.bucket, part, theirs)
+
+    def _name(self, bucket: int, granularity: Granularity) -> str:
+        return f"forecasts_{granularity}_{self.model.space_id}_{bucket:04}"
+
+
+def _users(share: Share[_Bucket]) -> pl.Series:
+    return share.of.users.slice(share.start, share.stop - share.start)
 
 
 def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> TrajectoryBatch:
@@ -195,12 +252,9 @@ def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> T
     )
 
 
-def _digest(rows: pl.DataFrame, made_at: Period, model: Model) -> str:
-    digest = hashlib.sha256(repr((made_at.name, model.model_version, HORIZONS)).encode())
-    # A row that is published anew has another computed time; vectors need not be read to know.
-    said = rows.select(USER_ID, PERIOD_START, COMPUTED_TIME)
-    digest.update(said.hash_rows().to_numpy().tobytes())
-    return digest.hexdigest()[:32]
+def _recipe(made_at: Period, model: Model) -> str:
+    said = repr((made_at.name, model.model_version, HORIZONS))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _content(rows: pl.DataFrame) -> str:

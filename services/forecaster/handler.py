@@ -33,7 +33,7 @@ class ForecasterHandler:
         asked = translate.refresh_from_pb(request)
         summary = await run_cancellable(
             lambda cancelled: self._forecaster.refresh_forecasts(
-                asked.tenant, asked.buckets, is_full=asked.is_full, cancelled=cancelled
+                asked.tenant, asked.buckets, cancelled=cancelled, **asked.by()
             )
         )
         return translate.summary_to_pb(summary)

@@ -18,6 +18,7 @@ from services.core.pooling import I64
 from services.core.records import F32, Forecast
 from services.core.schema import (
     FORECASTER,
+    KNOWN_TIME,
     LAST_PERIOD,
     MADE_AT,
     MEANS,
@@ -61,7 +62,8 @@ class Made:
     model: Model
     forecaster: Auto
     computed_time: datetime
-    known_time: datetime
+    # user_id and known_time: when each forecast could have been made.
+    known: pl.DataFrame
 
 
 def forecast_rows(made: Made) -> pl.DataFrame:
@@ -119,9 +121,9 @@ def _frame(view: str, made: Made, features: list[dict[str, Any]]) -> pl.DataFram
         made.users,
         features,
         computed_time=made.computed_time,
-        known_time=made.known_time,
     )
-    return conform(view_named(view), rows)
+    known = rows.drop(KNOWN_TIME).join(made.known, on=USER_ID, how="left", maintain_order="left")
+    return conform(view_named(view), known)
 
 
 def rows_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from driftline.v1 import forecaster_service_pb2 as pb
@@ -41,6 +42,19 @@ class Refresh:
     # None named means all.
     buckets: tuple[int, ...]
     is_full: bool
+    # Empty means the live one.
+    model_version: str
+
+    def by(self) -> "By":
+        """Return how to refresh."""
+        return {"is_full": self.is_full, "model_version": self.model_version}
+
+
+class By(TypedDict):
+    """How to refresh."""
+
+    is_full: bool
+    model_version: str
 
 
 def query_from_pb(request: pb.ForecastInterestsRequest) -> Query:
@@ -81,6 +95,7 @@ def refresh_from_pb(request: pb.RefreshForecastsRequest) -> Refresh:
         tenant=request.tenant or DEFAULT_TENANT,
         buckets=tuple(request.buckets),
         is_full=request.is_full,
+        model_version=request.model_version,
     )
 
 

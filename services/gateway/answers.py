@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.core.brief import Sentence, Supply
 from services.core.corrections import Correction, Wish
+from services.core.demand import Told
+from services.core.demand_forecast import DemandForecast
+from services.core.demand_release import Release
 from services.core.periods import Period
 from services.core.portrait import Portrait
 from services.core.recommend import Filters, RankedItems, SimilarItems
@@ -243,6 +247,72 @@ class RejectsQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteQuery:
+    model_version: str
+    accepts_worse: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureAnswer:
     erasure_id: str
     requested_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandQuery:
+    cohort: str
+    # Empty means all.
+    topic_ids: tuple[str, ...]
+    # Periods ahead; 0 means all that are stored.
+    horizons: int
+    # Past periods.
+    history: int
+    # Topics to return at most; 0 means all.
+    limit: int
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandBasis:
+    """What an answer on demand rests on."""
+
+    release: Release
+    cohort: str
+    is_stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCohort:
+    name: str
+    description: str
+    # At least; 0 where it is too small to be shown.
+    users: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandAnswer:
+    seen: Told
+    forecast: DemandForecast
+    # Same rows.
+    supply: Supply
+    # Rows of the topics to return, in order.
+    rows: tuple[int, ...]
+    # Horizons to return, of periods that are not over.
+    horizons: tuple[int, ...]
+    history: int
+    cohorts: tuple[NamedCohort, ...]
+    basis: DemandBasis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefQuery:
+    # One of the two is empty.
+    topic_id: str
+    cohort: str
+    as_of: AsOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefAnswer:
+    sentences: tuple[Sentence, ...]
+    basis: DemandBasis

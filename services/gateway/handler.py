@@ -6,6 +6,8 @@ Errors, deadlines, checks and logs are runtime/interceptors.py's.
 from collections.abc import AsyncIterator
 from typing import Any
 
+from driftline.v1 import content_service_pb2 as content
+from driftline.v1 import content_service_pb2_grpc as content_grpc
 from driftline.v1 import event_service_pb2 as events
 from driftline.v1 import event_service_pb2_grpc as events_grpc
 from driftline.v1 import interest_service_pb2 as interests
@@ -20,12 +22,14 @@ from driftline.v1 import recommendation_service_pb2 as recommendations
 from driftline.v1 import recommendation_service_pb2_grpc as recommendations_grpc
 
 from services.gateway.answers import Now
+from services.gateway.content import Content
 from services.gateway.erasure import Eraser
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
 from services.gateway.rejects import Rejects
+from services.gateway.translate import content as content_messages
 from services.gateway.translate import events as event_messages
 from services.gateway.translate import interests as interest_messages
 from services.gateway.translate import models as model_messages
@@ -154,6 +158,27 @@ class ProfileHandler(profiles_grpc.ProfileServiceServicer):
         return profile_messages.corrected_to_pb(answer)
 
 
+class ContentHandler(content_grpc.ContentServiceServicer):
+    """ContentService."""
+
+    def __init__(self, demand: Content, now: Now) -> None:
+        self._demand, self._now = demand, now
+
+    async def ForecastTopicDemand(
+        self, request: content.ForecastTopicDemandRequest, context: Any
+    ) -> content.ForecastTopicDemandResponse:
+        query = content_messages.demand_query_from_pb(request, self._now())
+        answer = await self._demand.forecast(query)
+        return content_messages.demand_to_pb(answer)
+
+    async def DraftBrief(
+        self, request: content.DraftBriefRequest, context: Any
+    ) -> content.DraftBriefResponse:
+        query = content_messages.brief_query_from_pb(request, self._now())
+        answer = await self._demand.brief(query)
+        return content_messages.brief_to_pb(answer)
+
+
 class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):
     """PrivacyService."""
 
@@ -180,3 +205,10 @@ class ModelHandler(models_grpc.ModelServiceServicer):
         query = model_messages.models_query_from_pb(request)
         answer = await self._list.page(query)
         return model_messages.models_to_pb(answer)
+
+    async def PromoteModel(
+        self, request: models.PromoteModelRequest, context: Any
+    ) -> models.PromoteModelResponse:
+        query = model_messages.promote_query_from_pb(request)
+        answer = await self._list.promote(query)
+        return model_messages.promotion_to_pb(answer)

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
-from services.core.errors import Unimplemented, UserNotFound
+from services.core.errors import UserNotFound
 from services.core.periods import Period, period_at
 from services.core.records import InterestVector
 from services.core.schema import HISTORY_PERIODS
+from services.core.spaces import require_space
 from services.gateway.answers import (
     AsOf,
     Basis,
@@ -57,6 +58,7 @@ class Interests:
             found = next((v for v in newest if query.period in {None, v.period}), None)
         if found is None:
             raise UserNotFound(query.user_id, what)
+        require_space(space_id, found.space_id)
         return InterestAnswer(interest=found, basis=self._basis(query.as_of, space_id, found))
 
     async def batch(self, query: BatchQuery) -> BatchAnswer:
@@ -66,6 +68,8 @@ class Interests:
         vectors = await self._reader.interests(
             self._state.tenant, space_id, asked, query.granularity
         )
+        for vector in vectors:
+            require_space(space_id, vector.space_id if vector else "")
         of_user = {user: v for user, v in zip(asked, vectors, strict=True) if v is not None}
         newest = max(of_user.values(), key=lambda v: v.period, default=None)
         return BatchAnswer(
@@ -95,19 +99,21 @@ class Interests:
         """Return the forecasts of periods that are not over.
 
         Raises:
-            UserNotFound: none was made of the user, or of that period.
-            Unimplemented: a past instant was asked for.
+            UserNotFound: none had been made of the user, or of that period.
         """
         what = "forecast" + (f" of {query.period.name}" if query.period else "")
-        if not query.as_of.is_now:
-            raise Unimplemented("a forecast as of a past instant")
         self._state.refuse_erased(query.user_id, what)
         served = self._state.served()
-        forecast = await self._reader.forecast(
-            self._state.tenant, served.model.space_id, query.user_id, query.granularity
-        )
+        of = self._state.tenant, served.model.space_id, query.user_id, query.granularity
+        if query.as_of.is_now:
+            forecast = await self._reader.forecast(*of)
+        else:
+            forecast = await self._history.forecast_at(
+                *of, event_time=query.as_of.event_time, ingest_time=query.as_of.ingest_time
+            )
         if forecast is None:
             raise UserNotFound(query.user_id, what)
+        require_space(served.model.space_id, forecast.space_id)
         current = period_at(query.granularity, query.as_of.event_time)
         targets = [forecast.made_at + horizon for horizon in forecast.horizons]
         rows = tuple(
@@ -161,6 +167,8 @@ class Interests:
         self, space_id: str, query: TrajectoryQuery, found: list[InterestVector], *, has_more: bool
     ) -> TrajectoryAnswer:
         kept = found[-query.limit :]
+        for vector in kept:
+            require_space(space_id, vector.space_id)
         return TrajectoryAnswer(
             granularity=query.granularity,
             interests=tuple(kept),

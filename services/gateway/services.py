@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from driftline.v1 import (
+    content_service_pb2_grpc,
     event_service_pb2_grpc,
     interest_service_pb2_grpc,
     model_service_pb2_grpc,
@@ -14,8 +15,10 @@ from driftline.v1 import (
 )
 
 from services.gateway.answers import Instants
+from services.gateway.content import Content
 from services.gateway.erasure import Eraser
 from services.gateway.handler import (
+    ContentHandler,
     EventHandler,
     InterestHandler,
     ModelHandler,
@@ -23,7 +26,7 @@ from services.gateway.handler import (
     ProfileHandler,
     RecommendationHandler,
 )
-from services.gateway.history import LimitedHistory
+from services.gateway.history import HistoryPlaces, LimitedHistory
 from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
@@ -33,6 +36,7 @@ from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
 from services.store.ports import (
+    DemandStore,
     HistoryReader,
     Inbox,
     InterestReader,
@@ -52,10 +56,20 @@ class Ports:
     rejects: RejectReader
     registry: ModelRegistry
     overlays: Overlays
+    demand: DemandStore
 
 
-def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[Service]:
-    """Return every public service with its handler."""
+def services_of(
+    settings: Settings, state: GatewayState, ports: Ports, places: HistoryPlaces | None = None
+) -> list[Service]:
+    """Return every public service with the handler of one tenant.
+
+    Args:
+        settings: limits and clock.
+        state: the tenant's; it says which.
+        ports: stores.
+        places: for reads of history, shared with other tenants; None: the tenant's own.
+    """
 
     def now() -> Instants:
         return Instants(event_time=settings.clock(), ingest_time=datetime.now(UTC))
@@ -64,12 +78,20 @@ def services_of(settings: Settings, state: GatewayState, ports: Ports) -> list[S
         ports.history,
         max_calls=settings.max_history_calls,
         deadline_s=settings.history_deadline_s,
+        places=places,
     )
     stale_after = settings.stale_after_periods
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
     portraits = Portraits(state, ports.reader, ports.overlays, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
+    content = Content(
+        state, ports.demand, settings.release_terms().name, stale_after_periods=stale_after
+    )
     add: dict[str, Register] = {
+        "ContentService": partial(
+            content_service_pb2_grpc.add_ContentServiceServicer_to_server,
+            ContentHandler(content, now),
+        ),
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
             EventHandler(state.tenant, ports.inbox, Rejects(state, ports.rejects), now),

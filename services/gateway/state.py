@@ -15,6 +15,7 @@ from services.core.errors import CoreError, NotReady, UserNotFound
 from services.core.ranker import Ranker
 from services.core.recommend import Shelf, shelf_of
 from services.core.records import ModelInfo
+from services.core.spaces import require_space
 from services.core.topics import TopicMap, map_topics
 from services.store.ports import Catalogue, CatalogueStore, ModelRegistry
 
@@ -186,8 +187,13 @@ class GatewayState:
         if not token:
             return None
         catalogue = self._catalogues.current(self._tenant, space_id)
+        require_space(space_id, catalogue.space_id)
         shelf = shelf_of(
-            catalogue.item_ids, catalogue.categories, catalogue.items_ND, catalogue.stats
+            catalogue.item_ids,
+            catalogue.categories,
+            catalogue.items_ND,
+            catalogue.stats,
+            catalogue.space_id,
         )
         log.info("index serves", generation=catalogue.generation, items=len(catalogue.item_ids))
         topics = catalogue.topics

@@ -52,26 +52,30 @@ class ComputeClient:
         self._deadline_s = settings.refresh_deadline_s
         self._tenant = tenant
 
-    def refresh_items(self, *, is_full: bool = False) -> encoder_service_pb2.RefreshItemsResponse:
-        """Encode new item texts and publish the index."""
-        request = encoder_service_pb2.RefreshItemsRequest(tenant=self._tenant, is_full=is_full)
+    def refresh_items(
+        self, *, is_full: bool = False, model_version: str = ""
+    ) -> encoder_service_pb2.RefreshItemsResponse:
+        """Encode new item texts and publish the index, by a model (empty: the live one)."""
+        request = encoder_service_pb2.RefreshItemsRequest(
+            tenant=self._tenant, is_full=is_full, model_version=model_version
+        )
         return self._call(self._encoder.RefreshItems, request, "encoder")
 
     def refresh_interests(
-        self, buckets: list[int], *, is_full: bool = False
+        self, buckets: list[int], *, is_full: bool = False, model_version: str = ""
     ) -> encoder_service_pb2.RefreshInterestsResponse:
         """Make and publish the interest vectors of buckets."""
         request = encoder_service_pb2.RefreshInterestsRequest(
-            tenant=self._tenant, buckets=buckets, is_full=is_full
+            tenant=self._tenant, buckets=buckets, is_full=is_full, model_version=model_version
         )
         return self._call(self._encoder.RefreshInterests, request, "encoder")
 
     def refresh_forecasts(
-        self, buckets: list[int], *, is_full: bool = False
+        self, buckets: list[int], *, is_full: bool = False, model_version: str = ""
     ) -> forecaster_service_pb2.RefreshForecastsResponse:
         """Make and publish the forecasts of buckets."""
         request = forecaster_service_pb2.RefreshForecastsRequest(
-            tenant=self._tenant, buckets=buckets, is_full=is_full
+            tenant=self._tenant, buckets=buckets, is_full=is_full, model_version=model_version
         )
         return self._call(self._forecaster.RefreshForecasts, request, "forecaster")
 

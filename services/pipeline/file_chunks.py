@@ -219,32 +219,38 @@ def _json_object(text: str) -> dict[str, Any] | str:
         row = json.loads(text)
     except (ValueError, RecursionError):
         return "not JSON" if text.endswith("\n") else "not JSON: the line is cut short"
-    return row if isinstance(row, dict) else "not a JSON object"
+    if not isinstance(row, dict):
+        return "not a JSON object"
+    return {_without_surrogates(name): value for name, value in row.items()}
 
 
 def _json_column(name: str, values: list[Any]) -> pl.Series:
     if any(isinstance(value, list) for value in values):
         lists = [
-            [str(part) for part in value] if isinstance(value, list) else _as_list(value)
+            [_as_text(part) for part in value if part is not None]
+            if isinstance(value, list)
+            else _as_list(value)
             for value in values
         ]
         return pl.Series(name, lists, dtype=pl.List(pl.String))
     return pl.Series(name, [_as_text(value) for value in values], dtype=pl.String)
 
 
-def _as_list(value: Any) -> list[str] | None:
-    return None if value is None else [str(value)]
+def _as_list(value: Any) -> list[str | None] | None:
+    return None if value is None else [_as_text(value)]
 
 
 def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+    if value is None:
+        return None
+    if isinstance(value, str):
         return _without_surrogates(value)
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
-def _without_surrogates(value: str | None) -> str | None:
+def _without_surrogates(value: str) -> str:
     # JSON may escape half of a surrogate pair, which is no text.
-    return value.encode("utf-8", "replace").decode() if value and not value.isascii() else value
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _bad_lines(bad: list[tuple[int, str, str]]) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""`driftline refresh --follow`: keeps the served features fresh, in two loops.
+"""`driftline refresh --follow`: keeps the served features fresh, in two loops, and looks hourly at how well they are.
 
 Items must be findable within seconds, so they do not wait behind vectors: one loop takes the inbox in and refreshes
 items, the other makes vectors and forecasts of what the first took in, and wakes at period closes besides.
@@ -7,49 +7,62 @@ items, the other makes vectors and forecasts of what the first took in, and wake
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import structlog
 
 from services.core.errors import CoreError
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
+from services.pipeline.demand import refresh_demand
 from services.pipeline.erasure import erase_requested
+from services.pipeline.health import StoreCheck, is_due, keep_health
 from services.pipeline.preprocess import preprocess
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
 from services.store.erasures import pending_erasures
+from services.store.health import REFRESHED, refreshed_to_state
 
 log = structlog.get_logger()
+
+# How often it is written down that all is served.
+NOTE_EVERY = timedelta(minutes=1)
 
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """Two loops over one store. Run `start`, then `stop`; errors are logged and tried again."""
+    """Its loops over one store. Run `start`, then `stop`; errors are logged and tried again."""
 
     stores: Stores
     compute: ComputeClient
     settings: Settings
     tenant: str = DEFAULT_TENANT
+    # Opens what a look at the store's health needs; None: nobody looks.
+    open_check: Callable[[], StoreCheck] | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
     _vectors_due: threading.Event = field(default_factory=threading.Event)
     _publishing: threading.Lock = field(default_factory=threading.Lock)
     # True at first: what was taken in before the start may not have reached the index.
     _items_due: bool = True
     _threads: list[threading.Thread] = field(default_factory=list)
+    # When the last intake that succeeded began; everything older is taken in.
+    _taken: datetime | None = None
+    # What was last written down as served, at most once a minute.
+    _noted: datetime | None = None
     # The UTC day of the last full look at forecasts; a new day may have closed periods.
     _looked_on: date | None = None
 
     def start(self) -> None:
-        """Start both loops."""
+        """Start the loops."""
         self._vectors_due.set()
-        for name, step in (("intake", self._intake), ("vectors", self._vectors)):
+        steps = {"intake": self._intake, "vectors": self._vectors, "health": self._health}
+        for name, step in steps.items():
             thread = threading.Thread(target=self._loop, args=(name, step), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Ask both loops to stop and wait for the step under way."""
+        """Ask the loops to stop and wait for the step under way."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
@@ -65,15 +78,28 @@ class Follower:
             self._stopped.wait(self.settings.poll_s)
 
     def _intake(self) -> None:
+        began = datetime.now(UTC)
         taken = preprocess(self.stores.tables, self.settings, tenant=self.tenant)
         erased = self._erase()
         self._items_due |= bool(taken.items or taken.events)
         if self._items_due:
-            self.compute.refresh_items()
+            for model_version in self._models():
+                self.compute.refresh_items(model_version=model_version)
             self._items_due = False
             self._vectors_due.set()
         if taken.items or taken.events or erased:
             log.info("took in", events=taken.events, items=taken.items, erased=erased)
+        self._taken = began
+
+    def _bucket(self, bucket: int, model_version: str, *, is_new_day: bool) -> None:
+        interests = self.compute.refresh_interests([bucket], model_version=model_version)
+        if interests.user_count or is_new_day:
+            self.compute.refresh_forecasts([bucket], model_version=model_version)
+
+    def _models(self) -> tuple[str, ...]:
+        """Return whose spaces are kept fresh: the live model's (an empty name), and the shadow's."""
+        shadow = self.stores.models.shadow(self.tenant)
+        return ("",) if shadow is None else ("", shadow.model_version)
 
     def _erase(self) -> int:
         """Carry out erasures while no bucket is under way: one that had read the user would bring them back."""
@@ -90,15 +116,34 @@ class Follower:
             )
 
     def _vectors(self) -> None:
-        today = self.settings.clock().date()
+        today, taken = self.settings.clock().date(), self._taken
         if not self._vectors_due.is_set() and today == self._looked_on:
+            self._note(taken)
             return
         self._vectors_due.clear()
         for bucket in range(self.settings.bucket_count):
             if self._stopped.is_set():
                 return
-            with self._publishing:
-                interests = self.compute.refresh_interests([bucket])
-                if interests.user_count or today != self._looked_on:
-                    self.compute.refresh_forecasts([bucket])
+            for model_version in self._models():
+                with self._publishing:
+                    self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
+        with self._publishing:
+            self._demand()
         self._looked_on = today
+        self._note(taken)
+
+    def _demand(self) -> None:
+        """Publish the demand of periods that closed, in the space that is served."""
+        live = self.stores.models.live(self.tenant)
+        refresh_demand(self.stores.of_demand(), self.settings, self.tenant, live.space_id)
+
+    def _note(self, taken: datetime | None) -> None:
+        """Write down that what was taken in by then is served."""
+        if taken is None or (self._noted and taken - self._noted < NOTE_EVERY):
+            return
+        self.stores.tables.write_state(self.tenant, REFRESHED, refreshed_to_state(taken))
+        self._noted = taken
+
+    def _health(self) -> None:
+        if self.open_check and self._looked_on and is_due(self.stores, self.tenant):
+            keep_health(self.stores, self.open_check(), self.tenant)

@@ -232,7 +232,10 @@ def _items_of(raw: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
 def _item_columns(raw: pl.DataFrame) -> pl.DataFrame:
     nothing = pl.lit(None, pl.String)
     columns = [
-        pl.col(name).cast(pl.String, strict=False) if name in raw.columns else nothing.alias(name)
+        pl.col(name).cast(pl.String, strict=False)
+        # Lists and structs are no text; a row without an id is rejected.
+        if name in raw.columns and not raw.schema[name].is_nested()
+        else nothing.alias(name)
         for name in (ITEM_ID, TITLE, TEXT)
     ]
     categories = (

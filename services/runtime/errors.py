@@ -12,6 +12,7 @@ from google.protobuf.any_pb2 import Any
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
     BadRequest,
     ErrorInfo,
+    RetryInfo,
 )
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
@@ -62,6 +63,14 @@ TABLE: dict[type[errors.CoreError], "tuple[grpc.StatusCode, ErrorReason.ValueTyp
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_SPACE_MISMATCH,
     ),
+    errors.CohortTooSmall: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_COHORT_TOO_SMALL,
+    ),
+    errors.WorseThanLive: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        ErrorReason.ERROR_REASON_WORSE_THAN_LIVE,
+    ),
     errors.Overloaded: (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorReason.ERROR_REASON_OVERLOADED,
@@ -77,6 +86,14 @@ TABLE: dict[type[errors.CoreError], "tuple[grpc.StatusCode, ErrorReason.ValueTyp
     ),
     errors.Cancelled: (grpc.StatusCode.CANCELLED, ErrorReason.ERROR_REASON_CANCELLED),
     DeadlinePassed: (grpc.StatusCode.DEADLINE_EXCEEDED, ErrorReason.ERROR_REASON_CANCELLED),
+    errors.Unauthenticated: (
+        grpc.StatusCode.UNAUTHENTICATED,
+        ErrorReason.ERROR_REASON_UNAUTHENTICATED,
+    ),
+    errors.PermissionDenied: (
+        grpc.StatusCode.PERMISSION_DENIED,
+        ErrorReason.ERROR_REASON_PERMISSION_DENIED,
+    ),
     errors.Unimplemented: (
         grpc.StatusCode.UNIMPLEMENTED,
         ErrorReason.ERROR_REASON_UNIMPLEMENTED,
@@ -111,6 +128,10 @@ def failure_of(error: BaseException, request_id: str) -> Failure:
     status = Status(code=code.value[0], message=message, details=[_packed(info)])
     if isinstance(error, errors.InvalidArgument | errors.EventConflict):
         status.details.append(_packed(_bad_request(error)))
+    if isinstance(error, errors.Overloaded) and error.retry_after_s is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromMilliseconds(max(1, round(1e3 * error.retry_after_s)))
+        status.details.append(_packed(retry))
     return Failure(
         code=code,
         message=message,
@@ -140,7 +161,7 @@ def _bad_request(error: errors.InvalidArgument | errors.EventConflict) -> BadReq
     )
 
 
-def _packed(message: "ErrorInfo | BadRequest") -> Any:
+def _packed(message: "ErrorInfo | BadRequest | RetryInfo") -> Any:
     packed = Any()
     packed.Pack(message)
     return packed

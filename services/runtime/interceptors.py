@@ -1,34 +1,47 @@
 """What happens around every call, so that handlers do none of it.
 
-From outside in: request id, log line and metrics; errors to statuses; the concurrency limit; the
-request's rules; the deadline; then the handler. Health checks and reflection pass untouched.
+From outside in: request id, log line and metrics; errors to statuses; who calls, and whether they
+may; their quota and the server's limit; the request's rules; the deadline; then the handler of the
+caller's tenant. Health checks pass untouched.
 """
 
 import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 
-from services.core.errors import Cancelled, CoreError, Overloaded
+from services.core.access import ANYONE, RPC_SCOPES, Principal, Scope, authorise
+from services.core.errors import Cancelled, CoreError, Overloaded, Unauthenticated
+from services.core.schema import DEFAULT_TENANT
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
+from services.runtime.guard import INVALID, Guard, OpenDoor
 from services.runtime.logs import call_log, trace_of
 from services.runtime.metrics import Metrics
+from services.runtime.quotas import Meter, QuotaConfig, Quotas
 from services.runtime.validation import Rules
 
 if TYPE_CHECKING:  # generic in their stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
+# Registers the handlers of a tenant's own services with what it is given.
+RegisterTenant = Callable[[Any], None]
+# Opens the stores of a tenant that has not called before. Raises Unauthenticated where there is no such tenant.
+OpenTenant = Callable[[str], Awaitable[RegisterTenant]]
+
 log = structlog.get_logger()
 
+AUTHORIZATION_KEY = "authorization"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# Whoever could not show who they are, in logs and metrics.
+_NOBODY = Principal(tenant="", scopes=frozenset(), key_id="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +56,30 @@ class Limits:
     default_stream_deadline_s: float = 3600.0
 
 
+async def only_one_tenant(tenant: str) -> RegisterTenant:
+    """Open no tenant: for a server that has the default one alone."""
+    raise Unauthenticated(INVALID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may call, how much, and how tenants are opened."""
+
+    guard: Guard = field(default_factory=OpenDoor)
+    quotas: QuotaConfig = field(default_factory=QuotaConfig)
+    open_tenant: OpenTenant = only_one_tenant
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Method:
     # As in logs and metrics: driftline.v1.InterestService/GetInterest.
     name: str
+    scope: Scope | None
     request_type: str
     parse: Callable[[bytes], Any]
-    # Returns an awaitable, or where the answer is a stream an asynchronous iterator.
-    behaviour: "Callable[[Any, Context], Any]"
-    log: Callable[[str, float, str], None]
+    # By tenant. Each returns an awaitable, or where the answer is a stream an asynchronous iterator.
+    behaviours: "dict[str, Callable[[Any, Context], Any]]"
+    log: Callable[[str, float, str, Principal], None]
 
 
 class Calls:
@@ -60,23 +88,35 @@ class Calls:
     gRPC's own interceptors do the same at each call, for 8 us more of it (`DECISIONS.md`).
     """
 
-    def __init__(self, rules: Rules, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, rules: Rules, limits: Limits, metrics: Metrics, access: Access | None = None
+    ) -> None:
         self._rules, self._limits, self._metrics = rules, limits, metrics
+        access = access or Access()
+        self._guard, self._open_tenant = access.guard, access.open_tenant
+        self._quotas = Quotas(access.quotas)
+        self._methods: dict[str, _Method] = {}
+        self._openings: dict[str, asyncio.Task[None]] = {}
         self._in_flight = 0
 
     def around(self, server: grpc.aio.Server) -> "WrappingServer":
-        """Return what services register with instead of the server."""
+        """Return what services of the default tenant register with instead of the server."""
         return WrappingServer(server, self._wrap)
 
     def _wrap(self, path: str, handler: "Handler") -> "Handler":
+        name = path.removeprefix("/")
+        if name not in RPC_SCOPES:
+            raise LookupError(f"{name} has no scope: name it in services/core/access.py")
+        if handler.request_streaming:
+            return self._guarded_stream(handler)
         parse: Any = handler.request_deserializer
-        behaviour: Any = handler.unary_stream or handler.unary_unary
-        method = _Method(
-            name=path.removeprefix("/"),
+        method = self._methods[path] = _Method(
+            name=name,
+            scope=RPC_SCOPES[name],
             request_type=parse.__self__.DESCRIPTOR.full_name,
             parse=parse,
-            behaviour=behaviour,
-            log=call_log(path.removeprefix("/")),
+            behaviours={DEFAULT_TENANT: _behaviour(handler)},
+            log=call_log(name),
         )
 
         async def call(data: bytes, context: "Context") -> Any:
@@ -100,13 +140,34 @@ class Calls:
         )
         return wrapped
 
+    def _guarded_stream(self, handler: "Handler") -> "Handler":
+        """Ask who calls before a stream of requests (reflection) is read; any credential will do."""
+        behaviour: Any = handler.stream_stream
+
+        async def stream(requests: Any, context: "Context") -> AsyncIterator[Any]:
+            request_id, header = _arrival(context)
+            try:
+                self._guard.principal(header)
+            except CoreError as error:
+                failure = failure_of(error, request_id)
+                await context.abort(failure.code, failure.message, failure.trailing_metadata)
+            async for response in behaviour(requests, context):
+                yield response
+
+        guarded: Handler = grpc.stream_stream_rpc_method_handler(
+            stream, handler.request_deserializer, handler.response_serializer
+        )
+        return guarded
+
     async def _observed(self, method: _Method, data: bytes, context: "Context") -> Any:
         """Run a call, tell the caller how it went, and count and log it once."""
-        request_id, code = _request_id(context), "OK"
+        request_id, header = _arrival(context)
+        caller, code = _NOBODY, "OK"
         started = time.perf_counter()
         self._metrics.call_started()
         try:
-            response = await self._limited(method, data, context)
+            caller = self._guard.principal(header)
+            response = await self._limited(method, caller, data, context)
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             return response
         except asyncio.CancelledError:
@@ -117,7 +178,7 @@ class Calls:
             failure = _failure(method, context, error, request_id)
             code = failure.code.name
         finally:
-            self._ended(method, code, started, request_id)
+            self._ended(method, caller, code, started, request_id)
         # Last, as the others: whoever has an answer finds its line in the log.
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
@@ -125,11 +186,13 @@ class Calls:
         self, method: _Method, data: bytes, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         """Run a call whose answer is a stream; see `_observed`."""
-        request_id, code = _request_id(context), "OK"
+        request_id, header = _arrival(context)
+        caller, code = _NOBODY, "OK"
         started = time.perf_counter()
         self._metrics.call_started()
         try:
-            async with aclosing(self._limited_stream(method, data, context)) as responses:
+            caller = self._guard.principal(header)
+            async with aclosing(self._limited_stream(method, caller, data, context)) as responses:
                 async for response in responses:
                     yield response
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -141,60 +204,116 @@ class Calls:
             failure = _failure(method, context, error, request_id)
             code = failure.code.name
         finally:
-            self._ended(method, code, started, request_id)
+            self._ended(method, caller, code, started, request_id)
         await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
-    def _ended(self, method: _Method, code: str, started: float, request_id: str) -> None:
+    def _ended(
+        self, method: _Method, caller: Principal, code: str, started: float, request_id: str
+    ) -> None:
         seconds = time.perf_counter() - started
-        self._metrics.call_ended(method.name, code, seconds)
-        method.log(code, seconds, request_id)
+        self._metrics.call_ended(method.name, code, seconds, caller.tenant)
+        method.log(code, seconds, request_id, caller)
 
-    def _admit(self) -> None:
-        """Count a call in; whoever calls this counts it out."""
+    def _admit(self, method: _Method, caller: Principal) -> Meter | None:
+        """Count a call in that its caller may make; whoever calls this calls `_leave`."""
+        authorise(caller, method.scope)
         if self._in_flight >= self._limits.max_concurrent_calls:
-            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once")
+            raise Overloaded(f"{self._limits.max_concurrent_calls} calls at once", 0.1)
+        meter = None if caller is ANYONE else self._quotas.enter(caller, time.perf_counter())
         self._in_flight += 1
+        return meter
+
+    def _leave(self, caller: Principal, meter: Meter | None) -> None:
+        self._in_flight -= 1
+        if meter is not None:
+            self._quotas.leave(caller, meter)
 
     async def _limited_stream(
-        self, method: _Method, data: bytes, context: "Context"
+        self, method: _Method, caller: Principal, data: bytes, context: "Context"
     ) -> AsyncGenerator[Any, None]:
-        self._admit()
+        meter = self._admit(method, caller)
         has_deadline = context.time_remaining() is not None
         seconds = None if has_deadline else self._limits.default_stream_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
             self._rules.check_bytes(method.request_type, data)
             async with allowed:
-                async for response in method.behaviour(method.parse(data), context):
+                behaviour = await self._behaviour(method, caller.tenant)
+                async for response in behaviour(method.parse(data), context):
                     yield response
         except TimeoutError:
             if seconds is None or not allowed.expired():
                 raise
             raise DeadlinePassed(method.name, seconds) from None
         finally:
-            self._in_flight -= 1
+            self._leave(caller, meter)
 
-    async def _limited(self, method: _Method, data: bytes, context: "Context") -> Any:
-        self._admit()
+    async def _limited(
+        self, method: _Method, caller: Principal, data: bytes, context: "Context"
+    ) -> Any:
+        meter = self._admit(method, caller)
         try:
             self._rules.check_bytes(method.request_type, data)
+            behaviour = method.behaviours.get(caller.tenant)
+            if behaviour is None:
+                behaviour = await self._behaviour(method, caller.tenant)
             # gRPC itself cancels a call at its client's deadline.
             if context.time_remaining() is not None:
-                return await method.behaviour(method.parse(data), context)
-            return await self._within_default(method, data, context)
+                return await behaviour(method.parse(data), context)
+            return await self._within_default(method, behaviour, data, context)
         finally:
-            self._in_flight -= 1
+            self._leave(caller, meter)
 
-    async def _within_default(self, method: _Method, data: bytes, context: "Context") -> Any:
+    async def _within_default(
+        self, method: _Method, behaviour: Callable[..., Any], data: bytes, context: "Context"
+    ) -> Any:
         seconds = self._limits.default_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
             async with allowed:
-                return await method.behaviour(method.parse(data), context)
+                return await behaviour(method.parse(data), context)
         except TimeoutError:
             if not allowed.expired():
                 raise
             raise DeadlinePassed(method.name, seconds) from None
+
+    async def _behaviour(self, method: _Method, tenant: str) -> Callable[..., Any]:
+        """Return a tenant's handler of a method; a tenant that calls for the first time is opened."""
+        if tenant not in method.behaviours:
+            opening = self._openings.get(tenant)
+            if opening is None:
+                opening = self._openings[tenant] = asyncio.create_task(self._open(tenant))
+                opening.add_done_callback(lambda _: self._openings.pop(tenant))
+            # Others may wait for it too.
+            await asyncio.shield(opening)
+        return method.behaviours[tenant]
+
+    async def _open(self, tenant: str) -> None:
+        register = await self._open_tenant(tenant)
+        register(_TenantMethods(self._methods, tenant))
+
+
+class _TenantMethods:
+    """Takes the handlers of one more tenant, to stand beside those that are registered."""
+
+    def __init__(self, methods: Mapping[str, _Method], tenant: str) -> None:
+        self._methods, self._tenant = methods, tenant
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Drop them; see WrappingServer."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: "Mapping[str, Handler]"
+    ) -> None:
+        """Keep each handler under its method."""
+        for name, handler in method_handlers.items():
+            method = self._methods[f"/{service_name}/{name}"]
+            method.behaviours[self._tenant] = _behaviour(handler)
+
+
+def _behaviour(handler: "Handler") -> Callable[..., Any]:
+    behaviour: Any = handler.unary_stream or handler.unary_unary
+    return behaviour  # type: ignore[no-any-return]
 
 
 def _failure(method: _Method, context: "Context", error: Exception, request_id: str) -> Failure:
@@ -219,9 +338,7 @@ class WrappingServer:
     ) -> None:
         """Register the wrapped methods of a service."""
         wrapped = {
-            name: handler
-            if handler.request_streaming
-            else self._wrap(f"/{service_name}/{name}", handler)
+            name: self._wrap(f"/{service_name}/{name}", handler)
             for name, handler in method_handlers.items()
         }
         generic = grpc.method_handlers_generic_handler(service_name, wrapped)
@@ -241,9 +358,13 @@ def _seen_by(context: "Context", error: Exception) -> Exception:
     return error
 
 
-def _request_id(context: "Context") -> str:
-    """Return the caller's id of this request where it is one, else a new one."""
+def _arrival(context: "Context") -> tuple[str, str | None]:
+    """Return the id of this request, the caller's where it is one, and the credential that came along."""
+    request_id, header, headers = "", None, 0
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return value
-    return secrets.token_hex(16)
+        if key == AUTHORIZATION_KEY:
+            header, headers = str(value), headers + 1
+        elif key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            request_id = request_id or value
+    # Of several it is not known which one an earlier hop looked at.
+    return request_id or secrets.token_hex(16), header if headers == 1 else None

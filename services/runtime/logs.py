@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from services.core.access import Principal
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -48,23 +50,25 @@ def configure_logs(level: str = "info", stream: "TextIO | None" = None) -> None:
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
 
 
-def call_log(method: str) -> Callable[[str, float, str], None]:
-    """Return what logs one call of a method: (code, seconds, request id) -> an "rpc" line.
+def call_log(method: str) -> Callable[[str, float, str, Principal], None]:
+    """Return what logs one call of a method: (code, seconds, request id, caller) -> an "rpc" line.
 
     The same line as structlog's own way gives, at a quarter of its cost: there is one for every call. Call it
-    after `configure_logs`. Code and request id must hold no character that JSON escapes.
+    after `configure_logs`. Code, request id, tenant and key id must hold no character that JSON escapes. Of the
+    caller's credential the line has the id alone.
     """
     if not structlog.get_logger().bind().is_enabled_for(LEVELS["info"]):
-        return lambda code, seconds, request_id: None
+        return lambda code, seconds, request_id, caller: None
     write = structlog.get_config()["logger_factory"]().msg
     head = f'{{"method": {json.dumps(method)}, "code": "'
 
-    def log(code: str, seconds: float, request_id: str) -> None:
+    def log(code: str, seconds: float, request_id: str, caller: Principal) -> None:
+        who = f', "tenant": "{caller.tenant}", "key_id": "{caller.key_id}"' if caller.key_id else ""
         # Without the "+00:00".
         now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
         write(
             f'{head}{code}", "duration_ms": {round(1e3 * seconds, 3)}, "request_id": "{request_id}"'
-            f', "event": "rpc", "level": "info", "timestamp": "{now}Z"}}'
+            f'{who}, "event": "rpc", "level": "info", "timestamp": "{now}Z"}}'
         )
 
     return log

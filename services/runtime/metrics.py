@@ -18,14 +18,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._calls = Counter(
             "driftline_rpc_calls",
-            "Calls that ended, by method and gRPC status.",
-            ("method", "code"),
+            "Calls that ended, by method, gRPC status and tenant (empty: of a caller who was not let in).",
+            ("method", "code", "tenant"),
             registry=self.registry,
         )
         self._seconds = Histogram(
             "driftline_rpc_duration_seconds",
-            "How long calls took, by method.",
-            ("method",),
+            "How long calls took, by method and tenant.",
+            ("method", "tenant"),
             buckets=BUCKETS,
             registry=self.registry,
         )
@@ -34,19 +34,22 @@ class Metrics:
         )
 
         # Looking a child up by its labels costs as much as counting.
-        self._of_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._of_call: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
     def call_started(self) -> None:
         """Count a call in."""
         self._in_flight.inc()
 
-    def call_ended(self, method: str, code: str, seconds: float) -> None:
-        """Count a call out."""
+    def call_ended(self, method: str, code: str, seconds: float, tenant: str) -> None:
+        """Count a call out; an empty tenant is a caller who was not let in."""
         self._in_flight.dec()
-        counted = self._of_call.get((method, code))
+        counted = self._of_call.get((method, code, tenant))
         if counted is None:
-            counted = (self._calls.labels(method, code), self._seconds.labels(method))
-            self._of_call[method, code] = counted
+            counted = (
+                self._calls.labels(method, code, tenant),
+                self._seconds.labels(method, tenant),
+            )
+            self._of_call[method, code, tenant] = counted
         counted[0].inc()
         counted[1].observe(seconds)
 

@@ -12,10 +12,13 @@ from typing import Any
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services.runtime.interceptors import Calls, Limits
+from services.core.errors import CoreError
+from services.runtime.guard import Gatekeeper, gatekeeper
+from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
 from services.runtime.metrics import Metrics
+from services.runtime.quotas import QuotaConfig
 from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
 
@@ -45,15 +48,25 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, services: Sequence[Service], metrics: Metrics
+    settings: Settings,
+    services: Sequence[Service],
+    metrics: Metrics,
+    open_tenant: OpenTenant = only_one_tenant,
 ) -> AsyncIterator[Serving]:
     """Serve until the end of the block, then refuse new calls and let those under way finish.
 
+    Args:
+        settings: where to listen, and who may call.
+        services: with the handlers of the default tenant.
+        metrics: counts calls.
+        open_tenant: makes the handlers of another one at its first call.
+
     Raises:
-        SystemExit: the address is not safe or not free, or a TLS file is missing; the message
-            says what to do.
+        SystemExit: the address is not safe or not free, or a file of TLS or of keys cannot be read;
+            the message says what to do.
     """
     check_listening_is_safe(settings)
+    keeper = await _keeper(settings)
     rules = shared_rules()
     for service in services:
         rules.warm(*rules.requests_of(service.full_name))
@@ -62,18 +75,22 @@ async def serving(
         default_deadline_s=settings.default_deadline_s,
     )
     server = grpc.aio.server(options=_options(settings))
-    wrapping = Calls(rules, limits, metrics).around(server)
+    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(server)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     names = [service.full_name for service in services]
-    reflection.enable_server_reflection(
-        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+    shown = reflection.aio.ReflectionServicer(
+        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
     )
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, wrapping)
     port = _bind(server, settings)
     async with AsyncExitStack() as stack:
         metrics_port = stack.enter_context(metrics.serve(settings.host, settings.metrics_port))
+        if keeper is not None:
+            reading = asyncio.create_task(keeper.keep_reading(settings.poll_s))
+            stack.callback(reading.cancel)
         await server.start()
         for name in ("", *names):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -86,7 +103,10 @@ async def serving(
 
 
 async def serve_until_stopped(
-    settings: Settings, services: Sequence[Service], metrics: Metrics
+    settings: Settings,
+    services: Sequence[Service],
+    metrics: Metrics,
+    open_tenant: OpenTenant = only_one_tenant,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. See `announce` for where it listens."""
     stopped = asyncio.Event()
@@ -94,7 +114,7 @@ async def serve_until_stopped(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-    async with serving(settings, services, metrics) as where:
+    async with serving(settings, services, metrics, open_tenant) as where:
         announce(settings, where)
         await stopped.wait()
         log.info("draining", limit_s=settings.drain_s)
@@ -111,21 +131,68 @@ def announce(settings: Settings, where: Serving) -> None:
 
 
 def check_listening_is_safe(settings: Settings) -> None:
-    """Refuse to listen in the clear where others can connect.
+    """Refuse to listen where others can connect, in the clear or for anyone, unless told so in words.
 
     Raises:
-        SystemExit: outside loopback without TLS and without `insecure_listen`; or half of a pair.
+        SystemExit: outside loopback without TLS and without `insecure_listen`, or without credentials
+            and without `auth` none; or half of a pair.
     """
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SystemExit("DRIFTLINE_TLS_CERT and DRIFTLINE_TLS_KEY: set both or neither")
     if settings.tls_client_ca and not settings.tls_cert:
         raise SystemExit("DRIFTLINE_TLS_CLIENT_CA: needs DRIFTLINE_TLS_CERT and DRIFTLINE_TLS_KEY")
-    if not (settings.tls_cert or settings.insecure_listen or is_loopback(settings.host)):
+    if settings.jwt_key_set and not (settings.jwt_issuer and settings.jwt_audience):
+        raise SystemExit(
+            "DRIFTLINE_JWT_KEY_SET: needs DRIFTLINE_JWT_ISSUER and DRIFTLINE_JWT_AUDIENCE; without them "
+            "a token that was made for another service would count here"
+        )
+    if is_loopback(settings.host):
+        return
+    if not (settings.tls_cert or settings.insecure_listen):
         raise SystemExit(
             f"DRIFTLINE_HOST: {settings.host} can be reached from other machines; "
             "set DRIFTLINE_TLS_CERT and DRIFTLINE_TLS_KEY, "
-            "or DRIFTLINE_INSECURE_LISTEN=true where something in front encrypts"
+            "or DRIFTLINE_INSECURE_LISTEN=true where something in front encrypts (--insecure)"
         )
+    if not (settings.asks_for_credentials() or settings.auth == "none"):
+        raise SystemExit(
+            f"DRIFTLINE_HOST: {settings.host} can be reached from other machines, and anyone there could call; "
+            "make a key with `driftline keys create`, or set DRIFTLINE_JWT_KEY_SET, "
+            "or DRIFTLINE_AUTH=none where something in front lets nobody else in (--insecure)"
+        )
+
+
+def told_insecure(settings: Settings) -> Settings:
+    """Return settings under which any address is listened on, in the clear and for anyone: --insecure."""
+    return settings.model_copy(update={"insecure_listen": True, "auth": "none"})
+
+
+async def _keeper(settings: Settings) -> Gatekeeper | None:
+    """Return who asks for credentials, ready; None where nobody has to show any."""
+    if not is_loopback(settings.host):
+        if not settings.tls_cert:
+            log.warning("listens without TLS; what lies in front must encrypt", host=settings.host)
+        if not settings.asks_for_credentials():
+            log.warning("anyone who can connect may call", host=settings.host)
+    if not settings.asks_for_credentials():
+        return None
+    try:
+        keeper = gatekeeper(settings)
+        await keeper.start()
+    except CoreError as error:
+        raise SystemExit(f"DRIFTLINE_AUTH: {error.message}") from None
+    return keeper
+
+
+def _access(settings: Settings, keeper: Gatekeeper | None, open_tenant: OpenTenant) -> Access:
+    quotas = QuotaConfig(
+        calls_per_s=settings.key_calls_per_s,
+        max_concurrent_calls=settings.key_max_concurrent_calls,
+        tenant_max_concurrent_calls=settings.tenant_max_concurrent_calls,
+    )
+    if keeper is None:
+        return Access(quotas=quotas)
+    return Access(guard=keeper, quotas=quotas, open_tenant=open_tenant)
 
 
 def is_loopback(host: str) -> bool:

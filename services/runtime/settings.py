@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.core.demand import Partition, ReleaseTerms
 from services.core.schema import Granularity
 from services.store.feast_config import FeastConfig
 
@@ -32,9 +33,9 @@ class Settings(BaseSettings):
 
     # Online store behind Feast.
     online_store: Literal["sqlite", "redis"] = "sqlite"
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     # Feast registry: sqlite in the data folder, or a SQLAlchemy URL for one shared by many hosts.
-    registry_url: str | None = None
+    registry_url: str | None = Field(default=None, repr=False)
 
     # Gateway.
     host: str = "127.0.0.1"
@@ -47,6 +48,27 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = None
     # Listen outside loopback without TLS, where something in front (a mesh, an ingress) encrypts.
     insecure_listen: bool = False
+    # Who may call. auto: whoever has a credential where there are keys or a key set, else anyone on
+    # loopback and nobody elsewhere; required: always a credential; none: anyone who can connect.
+    auth: Literal["auto", "required", "none"] = "auto"
+    # Hashes of API keys (`driftline keys`); unset: keys.json in the data folder.
+    keys_file: Path | None = None
+    # JSON Web Tokens count where this names their key set: a path or an https URL. Issuer and
+    # audience must then be named too.
+    jwt_key_set: str = ""
+    # Whether the URL's host may lie in a private network.
+    jwt_key_set_is_private: bool = False
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    # Claims that name the tenant and list the scopes, and what stands before each scope there.
+    jwt_tenant_claim: str = "tenant"
+    jwt_scope_claim: str = "scope"
+    jwt_scope_prefix: str = ""
+    # What one credential may ask of one gateway process, where its key says nothing else: calls a
+    # second (two seconds' worth at once), calls at once; and one tenant's calls at once. 0: no limit.
+    key_calls_per_s: float = Field(default=1000.0, ge=0)
+    key_max_concurrent_calls: int = Field(default=64, ge=0)
+    tenant_max_concurrent_calls: int = Field(default=0, ge=0)
     # Let several gateway processes share `port` (SO_REUSEPORT); each needs a writer and a
     # metrics_port of its own.
     reuse_port: bool = False
@@ -107,6 +129,18 @@ class Settings(BaseSettings):
     # Added to a period's close to say when a backfilled vector could have been known, seconds.
     publish_lag_s: float = Field(default=3600.0, ge=0)
 
+    # Content demand. Changing one of the first four makes a publication of its own, beside the former.
+    # Length of its periods.
+    demand_granularity: Granularity = Granularity.WEEK
+    # How users are divided: all (not), activity, or topic (of most of their events).
+    demand_partition: Partition = Partition.ACTIVITY
+    # What one count may tell of one user: odds of a guess rise by at most exp(this).
+    demand_epsilon: float = Field(default=1.0, gt=0, le=10)
+    # A user's events of a topic in a period are counted up to this many.
+    demand_event_cap: int = Field(default=8, ge=1, le=1000)
+    # A cohort is served where its size, less noise, is at least this.
+    demand_least_users: int = Field(default=20, ge=2)
+
     @field_validator("granularities", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -128,6 +162,26 @@ class Settings(BaseSettings):
             redis_url=self.redis_url,
             registry_url=self.registry_url,
         )
+
+    def release_terms(self) -> ReleaseTerms:
+        """Return what a publication of demand promises."""
+        return ReleaseTerms(
+            granularity=self.demand_granularity,
+            partition=self.demand_partition,
+            epsilon=self.demand_epsilon,
+            event_cap=self.demand_event_cap,
+            least_users=self.demand_least_users,
+        )
+
+    def keys_path(self) -> Path:
+        """Return the file of API keys."""
+        return self.keys_file or self.data_dir / "keys.json"
+
+    def asks_for_credentials(self) -> bool:
+        """Tell whether a caller must show who they are."""
+        if self.auth == "auto":
+            return bool(self.jwt_key_set) or self.keys_path().exists()
+        return self.auth == "required"
 
     def clock(self) -> datetime:
         """Return now, UTC: the replayed instant where one is set."""

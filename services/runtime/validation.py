@@ -12,9 +12,14 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator
 
+from services.runtime.crowds import Shape, crowded, shape_of
 from services.runtime.errors import InvalidRequest
 
 RULES_PATH = Path(__file__).with_name("rules.binpb")
+# Larger messages are looked through for lists that are too long before they are parsed.
+LARGE_BYTES = 64 << 10
+# Of a larger message one violation is named: finding all of a list of bad entries takes seconds.
+SMALL_BYTES = 1 << 10
 
 
 class Rules:
@@ -27,11 +32,13 @@ class Rules:
             self._pool.Add(file)
         self._validator = Validator()
         self._type_named = lru_cache(maxsize=None)(self._find)
+        self._shape_named = lru_cache(maxsize=None)(self._shape)
 
     def warm(self, *full_names: str) -> None:
         """Compile the rules of these messages now instead of at the first calls."""
         for name in full_names:
             self._validator.collect_violations(self._type_named(name)())
+            self._shape_named(name)
 
     def requests_of(self, service: str) -> tuple[str, ...]:
         """Return the request messages of a service, like driftline.v1.InterestService."""
@@ -50,16 +57,34 @@ class Rules:
         """Check a serialized message, like driftline.v1.GetInterestRequest.
 
         Raises:
-            InvalidRequest: names every bad field and what is allowed, or says that the bytes do
-                not parse.
+            InvalidRequest: names every bad field of a small message and the first of a large one,
+                and what is allowed; or says that the bytes do not parse.
         """
+        if len(data) > LARGE_BYTES:
+            found = crowded(memoryview(data), self._shape_named(full_name))
+            if found:
+                field, most = found
+                raise InvalidRequest(((field, f"must contain no more than {most} item(s)"),))
         try:
             message = self._type_named(full_name).FromString(data)
         except DecodeError:
             raise InvalidRequest((("request", f"is not a valid {full_name}"),)) from None
-        violations = self._validator.collect_violations(message)
-        if violations:
-            raise InvalidRequest(tuple(_named(message.DESCRIPTOR, v.proto) for v in violations))
+        first = self._violations(message, fail_fast=True)
+        if first:
+            raise InvalidRequest(self._violations(message) if len(data) <= SMALL_BYTES else first)
+
+    def violations(self, full_name: str, data: bytes) -> tuple[tuple[str, str], ...]:
+        """Return every (field path, what is allowed) of bytes that parse, however many there are."""
+        return self._violations(self._type_named(full_name).FromString(data))
+
+    def _violations(
+        self, message: Message, *, fail_fast: bool = False
+    ) -> tuple[tuple[str, str], ...]:
+        found = self._validator.collect_violations(message, fail_fast=fail_fast)
+        return tuple(_named(message.DESCRIPTOR, violation.proto) for violation in found)
+
+    def _shape(self, full_name: str) -> Shape:
+        return shape_of(self._pool.FindMessageTypeByName(full_name), self._pool)
 
     def _find(self, full_name: str) -> type[Message]:
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(full_name))
@@ -84,7 +109,8 @@ def _named(descriptor: Any, violation: Any) -> tuple[str, str]:
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None:
             path += f"[{element.subscript.value}]"
-        field = at.fields_by_name[element.field_name] if at else None
+        # A rule of a oneof names the oneof, which is no field.
+        field = at.fields_by_name.get(element.field_name) if at else None
         at = field.message_type if field else None
         enum = field.enum_type if field else None
     problem = violation.message or violation.rule_id

@@ -168,11 +168,11 @@ def open_model(
     given: dict[str, Any] = {"gguf_file": files.gguf} if files.gguf else {}
     try:
         with _quiet():
-            config = transformers.AutoConfig.from_pretrained(
+            config = transformers.AutoConfig.from_pretrained(  # nosec B615
                 files.folder, trust_remote_code=False, **given
             )
             _check_kind(files.name, config, continues=continues)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(  # nosec B615
                 files.folder, trust_remote_code=False, **given
             )
             kind = transformers.AutoModelForCausalLM if continues else transformers.AutoModel
@@ -252,7 +252,7 @@ def _from_hub(name: str) -> Path:
 
     try:
         return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])  # nosec B615
         )
     except (HFValidationError, RepositoryNotFoundError):
         raise InvalidArgument(

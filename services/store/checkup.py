@@ -29,7 +29,7 @@ from services.store.model_folder import check_model_folder
 YOUNG_S = 3600.0
 RESTORE = "run `driftline restore` from a backup"
 # Drafts of files.replacing, layout.write_json and models._copy; Delta's own of a log entry.
-_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}(\.draft)?|_commit_[0-9a-f-]{36}\.json\.tmp|.+#\d+")
+_DRAFT = re.compile(r"(\..+)?\.[0-9a-f]{32}(\.draft)?|_commit_[0-9a-f-]{36}\.json\.tmp|.+#\d+")
 _ENTRY = re.compile(r"\d{20}\.json")
 # Positions that are made anew where they are gone; nothing is lost by that.
 _REMADE = re.compile(r"(intake|items_.+|interests_.+|forecasts_.+)\.json")

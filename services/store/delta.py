@@ -1,5 +1,6 @@
 """What we ask of Delta Lake: logs that grow, files by version, rewriting without a trace.
 
+What is asked often, the newest files and an append, goes by `delta_log.py`.
 Statistics are kept of ingest_time only: Delta writes the smallest and largest value of a column
 into its log, where an erased user's id would outlive the rows.
 """
@@ -20,6 +21,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from services.core.errors import DependencyUnavailable
 from services.core.schema import BUCKET, INGEST_TIME
+from services.store.delta_log import Files, files_of, log_of
 
 # A log is read by version soon after; older ones may go. A position that points before them makes
 # the reader take all rows again, which changes nothing (see tables.py).
@@ -29,6 +31,10 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 0 seconds",
     "delta.checkpointInterval": "100",
 }
+# Versions after which a checkpoint spares who opens the table the log before.
+CHECKPOINT_EVERY = 100
+# Rows of a file that are read or skipped together: events lie by user, so few groups hold few users.
+ROW_GROUP_ROWS = 16_384
 # Other writers commit in between at most this often before a rewrite gives up.
 _TRIES = 10
 # A file younger than this may belong to a commit under way.
@@ -36,8 +42,6 @@ _ORPHAN_HOURS = 1
 
 _ASK_DOCTOR = "`driftline doctor` says what to do"
 
-# path relative to the table -> (rows, bucket or None)
-Files = dict[str, tuple[int, int | None]]
 Actions = list[AddAction | RemoveAction]
 
 
@@ -47,10 +51,10 @@ def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | Non
     frame = pl.DataFrame(schema=dict(types))
     for attempt in range(_TRIES):
         try:
-            if _open(path) is not None:
+            if version(path) >= 0:
                 _refuse_empty_entries(path)
                 return
-        except DeltaError as error:
+        except (DeltaError, OSError, ValueError) as error:
             problem = f"cannot open {path.name} ({first_line(error)}); {_ASK_DOCTOR}"
             raise DependencyUnavailable("event store", problem) from error
         try:
@@ -79,55 +83,92 @@ def _refuse_empty_entries(path: Path) -> None:
                 )
 
 
-def append(
-    path: Path,
-    rows: pl.DataFrame,
-    batch_id: str | None = None,
-    *,
-    changing: Files | None = None,
-    change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
-) -> int:
+def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
     """Commit rows; a batch_id that was committed before adds nothing. Returns the table's version.
-
-    Args:
-        path: of the table.
-        rows: to add.
-        batch_id: names them for retries.
-        changing: files to replace in the same commit by what `change` makes of their rows.
-        change: see `changing`.
 
     Raises:
         DependencyUnavailable: the rows were not committed.
     """
-    added: Actions = []
+    version = append_fast(path, rows, batch_id)
+    if is_checkpoint_due(version):
+        checkpoint(path)
+    return version
 
-    def add(table: DeltaTable) -> Actions:
-        is_done = batch_id is not None and table.transaction_version(batch_id) is not None
-        return [] if is_done else added
 
+def append_fast(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
+    """Append without ever a checkpoint: where `is_checkpoint_due`, the caller makes it when it suits.
+
+    Raises:
+        DependencyUnavailable: the rows were not committed.
+    """
+    added: list[AddAction] = []
     try:
-        # Cheaper than opening it, which the commit does anyway.
-        if not DeltaTable.is_deltatable(str(path)):
-            raise OSError(f"{path} is not there")
+        # A table that is gone must not be made again by its first part.
+        log_of(path).newest()
         added += _write_parts(path, rows)
-        added += _rewritten(path, changing or {}, change, is_merge=False)[0]
-        return _commit(path, add, batch_id)
+        return log_of(path).append(added, batch_id)
     except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
         with suppress(DeltaError, OSError):
             _drop_uncommitted(path, added)
         raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
 
 
+def append_instead(
+    path: Path,
+    rows: pl.DataFrame,
+    batch_id: str,
+    changing: Files,
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+) -> int:
+    """Append, and in the same commit replace files by what `change` makes of their rows.
+
+    A batch_id that was committed before changes nothing. Returns the table's version.
+
+    Raises:
+        DependencyUnavailable: nothing was committed.
+    """
+    actions: Actions = []
+
+    def choose(table: DeltaTable) -> Actions:
+        return [] if table.transaction_version(batch_id) is not None else actions
+
+    try:
+        log_of(path).newest()
+        actions += _write_parts(path, rows)
+        actions += _rewritten(path, changing, change, is_merge=False)[0]
+        return _commit(path, choose, batch_id)
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        with suppress(DeltaError, OSError):
+            _drop_uncommitted(path, [one for one in actions if isinstance(one, AddAction)])
+        raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
+
+
+def is_checkpoint_due(version: int) -> bool:
+    """Tell whether the commit of a version is one that a checkpoint follows."""
+    return version > 0 and version % CHECKPOINT_EVERY == 0
+
+
+def checkpoint(path: Path) -> None:
+    """Write a checkpoint and clean up commits older than the retention; others may commit meanwhile."""
+    # What fails here costs readers time and nothing else: the next one makes up for it.
+    with suppress(DeltaError, OSError):
+        table = DeltaTable(str(path))
+        table.create_checkpoint()
+        table.cleanup_metadata()
+
+
 def version(path: Path) -> int:
     """Return the newest version; -1 where there is no table."""
-    table = _open(path)
-    return -1 if table is None else table.version()
+    return _newest(path)[0]
 
 
 def files(path: Path, at: int | None = None) -> Files:
     """Return the live files at a version (None: the newest); none where the version is gone."""
-    table = _open(path) if at is None else _open_at(path, at)
-    return {} if table is None else _files(table)
+    newest, live = _newest(path)
+    if at is None or at == newest:
+        return live
+    table = _open_at(path, at)
+    return {} if table is None else files_of(table)
 
 
 def new_files(path: Path, since: int, until: int | None = None) -> tuple[Files, int]:
@@ -135,30 +176,44 @@ def new_files(path: Path, since: int, until: int | None = None) -> tuple[Files, 
 
     Where `until` has left the log, a later state stands in: it has all rows that are not consumed.
     """
-    table = (None if until is None else _open_at(path, until)) or _open(path)
-    if table is None:
-        return {}, -1
-    now = table.version()
-    if now == since:
+    now, live = _newest(path)
+    if now in (-1, since):
         return {}, now
+    if until is not None and until != now:
+        table = _open_at(path, until)
+        now, live = (now, live) if table is None else (until, files_of(table))
+    elif 0 <= since < now:
+        now, told = log_of(path).changes(since)
+        if told is not None:
+            return told.added, now
     # A log younger than the position was made anew: all of it is new.
     before = files(path, since) if since < now else {}
-    return {name: facts for name, facts in _files(table).items() if name not in before}, now
+    return {name: facts for name, facts in live.items() if name not in before}, now
 
 
 def gone_files(path: Path, since: int) -> Files:
     """Return the files that were live at a version and are no more."""
-    live = files(path)
+    newest, live = _newest(path)
+    if 0 <= since < newest:
+        _, told = log_of(path).changes(since)
+        if told is not None:
+            return told.gone
     return {name: facts for name, facts in files(path, since).items() if name not in live}
 
 
-def read(path: Path, names: Files, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Return columns of files, in the files' order of name."""
+def read(
+    path: Path, names: Files, types: Mapping[str, pl.DataType], where: pl.Expr | None = None
+) -> pl.DataFrame:
+    """Return columns of files, in the files' order of name; of rows that meet a condition, if any."""
     if not names:
         return pl.DataFrame(schema=dict(types))
     paths = [path / name for name in sorted(names)]
     try:
-        frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
+        if where is None:
+            frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
+        else:
+            rows = pl.scan_parquet(paths, hive_partitioning=False, glob=False)
+            frame = rows.filter(where).select(*types).collect()
     except pl.exceptions.PolarsError as error:
         raise OSError(f"{_unreadable(path, names)} ({first_line(error)}); {_ASK_DOCTOR}") from error
     return frame.select(pl.col(name).cast(kind) for name, kind in types.items())
@@ -178,7 +233,7 @@ def forget(path: Path, consumed: Files) -> None:
     """Remove whole files from a log, and from the disk, while others append to it."""
 
     def remove(table: DeltaTable) -> Actions:
-        live = _files(table)
+        live = files_of(table)
         return [_remove(name, facts[1]) for name, facts in consumed.items() if name in live]
 
     if consumed:
@@ -248,12 +303,12 @@ def _sweep(path: Path) -> None:
     DeltaTable(str(path)).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
 
 
-def _open(path: Path) -> DeltaTable | None:
-    """Open a table; None where there is none, or none yet: its first commit is under way."""
+def _newest(path: Path) -> tuple[int, Files]:
+    """Return version and files; -1 where there is no table, or none yet: its first commit is under way."""
     try:
-        return DeltaTable(str(path))
+        return log_of(path).newest()
     except TableNotFoundError:
-        return None
+        return -1, {}
 
 
 def _open_at(path: Path, version: int) -> DeltaTable | None:
@@ -262,20 +317,6 @@ def _open_at(path: Path, version: int) -> DeltaTable | None:
         return DeltaTable(str(path), version=version) if version >= 0 else None
     except DeltaError:
         return None
-
-
-def _files(table: DeltaTable) -> Files:
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
-    if actions.is_empty():
-        return {}
-    partition = f"partition.{BUCKET}"
-    buckets = actions[partition].cast(pl.Int64).to_list() if partition in actions.columns else None
-    counts = actions["num_records"].to_list()
-    paths = [unquote(path) for path in actions["path"].to_list()]
-    return {
-        path: (int(count or 0), buckets[row] if buckets else None)
-        for row, (path, count) in enumerate(zip(paths, counts, strict=True))
-    }
 
 
 def first_line(error: BaseException) -> str:
@@ -297,7 +338,7 @@ def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     name = f"{folder}part-{uuid.uuid4().hex}.parquet"
     target = path / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    rows.write_parquet(target, compression="zstd", statistics=False)
+    rows.write_parquet(target, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     _sync(target)
     return AddAction(
         path=name,
@@ -309,11 +350,11 @@ def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     )
 
 
-def _drop_uncommitted(path: Path, added: Actions) -> None:
+def _drop_uncommitted(path: Path, added: list[AddAction]) -> None:
     # A commit may have been made although it raised: what follows it, a checkpoint, may fail.
-    live = _files(DeltaTable(str(path)))
+    live = files(path)
     for action in added:
-        if isinstance(action, AddAction) and action.path not in live:
+        if action.path not in live:
             (path / action.path).unlink(missing_ok=True)
 
 

@@ -46,7 +46,7 @@ class FeastConfig:
         if not self.is_sqlite and password:
             content["online_store"]["connection_string"] = _feast_redis(
                 self.redis_url,
-                password="${REDIS_PASSWORD}",  # noqa: S106 - a variable
+                password="${REDIS_PASSWORD}",  # nosec B106  # noqa: S106 - a variable
             )
         with replacing(folder / "feature_store.yaml") as draft:
             # JSON is YAML.

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from filelock import FileLock
@@ -14,18 +14,15 @@ from filelock import Timeout as LockTimeout
 from services.core import schema as names
 from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument, NotReady
 from services.core.views import View, view_named, views_of
-from services.store import offline_parts
+from services.store import offline_parts, redis_writer, sqlite_writer
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
-from services.store.redis_writer import write_rows
 from services.store.wire import entity_key, redis_key, redis_time_field
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-# Rows in one call of Feast's writer; it holds them as protobuf messages meanwhile.
-CHUNK_ROWS = 1000
 # Longest wait for another process that publishes, and for a locked file.
 _BUSY_S = 60.0
 # Which space the feature services answer from; spares a process that only asks the import of Feast.
@@ -37,7 +34,8 @@ class FeastFeatures:
 
     A FeatureStore shared between threads loses acknowledged writes on SQLite (one thread's rollback takes
     another's rows), and two processes meet "database is locked": every call of Feast holds one lock per process
-    and, on SQLite, one lock file per tenant. To Redis rows go without Feast, and buckets beside each other.
+    and, on SQLite, one lock file per tenant. Rows go without Feast, as the bytes it would have stored; to Redis
+    without the locks too, buckets beside each other.
     """
 
     def __init__(self, layout: Layout, config: FeastConfig) -> None:
@@ -88,16 +86,14 @@ class FeastFeatures:
         stamped = conform(
             view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
         )
+        self._check_applied(tenant, view)
         if not self._config.is_sqlite:
-            self._check_applied(tenant, view)
             with _named("the online store"):
-                write_rows(self._config.redis_url, tenant, view_named(view), stamped)
+                redis_writer.write_rows(self._config.redis_url, tenant, view_named(view), stamped)
             return
+        path = self._layout.feast_dir(tenant) / "online.db"
         with self._alone(tenant), _named("the online store"):
-            store = self._store_with(tenant, view)
-            for start in range(0, len(stamped), CHUNK_ROWS):
-                chunk = stamped.slice(start, CHUNK_ROWS)
-                store.write_to_online_store(view, df=as_pandas(chunk), allow_registry_cache=True)
+            sqlite_writer.write_rows(path, tenant, view_named(view), stamped)
 
     def append_offline(
         self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
@@ -112,11 +108,16 @@ class FeastFeatures:
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
         return offline_parts.read_newest(
-            self._layout, tenant, view_named(view), bucket, users, columns
+            self._layout, tenant, view_named(view), bucket, users, columns, parts
         )
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending."""
+        return offline_parts.part_names(self._layout, tenant, view_named(view), bucket)
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space, online and offline."""
@@ -175,7 +176,7 @@ class FeastFeatures:
                 table = f"{tenant}_{view.name}"
                 if table in tables:
                     connection.executemany(
-                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 - names are ours
+                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # nosec B608  # noqa: S608 - names are ours
                         [(key,) for key in keys],
                     )
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:
@@ -202,12 +203,12 @@ class FeastFeatures:
     def _check_applied(self, tenant: str, view: str) -> None:
         """Ask the registry once; a view that was applied stays so."""
         if (tenant, view) not in self._found:
-            with self._alone(tenant):
-                self._store_with(tenant, view)
+            with self._alone(tenant), _named("the Feast registry"):
+                self._ask_registry(tenant, view)
             self._found.add((tenant, view))
 
-    def _store_with(self, tenant: str, view: str) -> "FeatureStore":
-        """Return the store, its registry cache refreshed where another process applied the view."""
+    def _ask_registry(self, tenant: str, view: str) -> None:
+        """Look a view up, again in a refreshed cache: another process may have applied it."""
         from feast.errors import FeatureViewNotFoundException
 
         store = self._store(tenant)
@@ -219,7 +220,6 @@ class FeastFeatures:
                 store.get_feature_view(view, allow_registry_cache=True)
             except FeatureViewNotFoundException:
                 raise NotReady(f"view {view}", "run `driftline refresh`") from None
-        return store
 
     def _offline_root(self, tenant: str) -> str:
         return str((self._layout.feast_dir(tenant) / "offline").absolute())
@@ -261,18 +261,3 @@ def _online_user_views(space_id: str) -> list[View]:
     return [
         v for v in views_of(space_id).values() if v.join_keys == (names.USER_ID,) and v.is_online
     ]
-
-
-def as_pandas(rows: pl.DataFrame) -> Any:
-    """Return a pandas frame whose list columns hold numpy arrays, as Feast's writer wants them."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {}
-    for column in rows.iter_columns():
-        if isinstance(column.dtype, pl.List):
-            columns[column.name] = [value.to_numpy() for value in column]
-        elif column.dtype.is_temporal():
-            columns[column.name] = pd.to_datetime(column.dt.timestamp("us"), unit="us", utc=True)
-        else:
-            columns[column.name] = column.to_list()
-    return pd.DataFrame(columns)

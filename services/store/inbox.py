@@ -124,6 +124,7 @@ class _Lane:
         self._lane_rows = 0
         self._group_is_full = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._checkpoint: asyncio.Task[None] | None = None
         self._last_time = datetime.min.replace(tzinfo=UTC)
 
     async def append(self, rows: pl.DataFrame) -> Commit:
@@ -145,6 +146,8 @@ class _Lane:
     async def drain(self) -> None:
         if self._worker is not None:
             await self._worker
+        if self._checkpoint is not None:
+            await self._checkpoint
 
     async def _commit_groups(self) -> None:
         while self._waiting:
@@ -161,8 +164,7 @@ class _Lane:
         self._last_time = max(datetime.now(UTC), self._last_time + timedelta(microseconds=1))
         commit_time = self._last_time
         try:
-            rows = stamp(self._log, pl.concat([call.rows for call in group]), commit_time)
-            await asyncio.to_thread(delta.append, self._path, rows)
+            version = await asyncio.to_thread(self._append, group, commit_time)
         except Exception as error:
             failure = (
                 error
@@ -176,3 +178,10 @@ class _Lane:
         for call in group:
             if not call.answer.done():
                 call.answer.set_result(Commit(row_count=call.rows.height, ingest_time=commit_time))
+        if delta.is_checkpoint_due(version):
+            # Beside the next commits: their callers must not wait for it.
+            self._checkpoint = asyncio.create_task(asyncio.to_thread(delta.checkpoint, self._path))
+
+    def _append(self, group: list[_Call], commit_time: datetime) -> int:
+        rows = stamp(self._log, pl.concat([call.rows for call in group]), commit_time)
+        return delta.append_fast(self._path, rows)

@@ -52,7 +52,9 @@ class InterestReads(ABC):
         """Return the newest vectors, in the order asked."""
         rows = await self.fetch(tenant, names.interest_view(granularity, space_id), user_ids)
         return [
-            interest_of(row.features, granularity, row.computed_time) if row else None
+            interest_of(row.features, granularity, row.computed_time, space_id=space_id)
+            if row
+            else None
             for row in rows
         ]
 
@@ -61,19 +63,19 @@ class InterestReads(ABC):
     ) -> list[InterestVector]:
         """Return the vectors that are kept online, oldest first."""
         row = await self._one(tenant, names.history_view(granularity, space_id), user_id)
-        return history_of(row.features, granularity, row.computed_time) if row else []
+        return history_of(row.features, granularity, row.computed_time, space_id) if row else []
 
     async def forecast(
         self, tenant: str, space_id: str, user_id: str, granularity: Granularity
     ) -> Forecast | None:
         """Return the newest forecast."""
         row = await self._one(tenant, names.forecast_view(granularity, space_id), user_id)
-        return forecast_of(row.features, granularity, row.computed_time) if row else None
+        return forecast_of(row.features, granularity, row.computed_time, space_id) if row else None
 
     async def rank_state(self, tenant: str, space_id: str, user_id: str) -> RankState | None:
         """Return what ranking needs."""
         row = await self._one(tenant, names.rank_state_view(space_id), user_id)
-        return rank_state_of(row.features) if row else None
+        return rank_state_of(row.features, space_id) if row else None
 
     async def profile(self, tenant: str, space_id: str, user_id: str) -> Profile | None:
         """Return the portrait."""

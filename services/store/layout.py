@@ -1,15 +1,17 @@
 """Where everything lies under the data folder: the one place that turns names into paths.
 
 ROOT/store.json                         bucket count; fixed when the store is made
+ROOT/keys.json                          hashes of API keys, for the owner's eyes only
 ROOT/{tenant}/inbox/{writer}/           events, items, erasures: one Delta log each
 ROOT/{tenant}/events, items, rejects    Delta tables
 ROOT/{tenant}/vectors/{space_id}        Delta table of item text vectors
 ROOT/{tenant}/index/{space_id}/         generations of the catalogue, CURRENT
 ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
-ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/
+ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/, declared/{space_id}.json
 ROOT/{tenant}/overlays.db              what users said of their portraits
-ROOT/{tenant}/state/                    positions of the pipeline
+ROOT/{tenant}/demand/                  releases by space; `secret`, for the write path alone
+ROOT/{tenant}/state/                    positions of the pipeline, event_ids/: hashes of stored ids
 """
 
 import json
@@ -29,6 +31,7 @@ _TENANT = re.compile(r"[a-z0-9_]{1,64}")
 _WRITER = re.compile(r"[a-z0-9-]{1,64}")
 # Spaces and views: made of lower-case words and underscores, never of path separators.
 _NAME = re.compile(r"[a-z0-9_]{1,128}")
+_RELEASE = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 
 
 class Layout:
@@ -57,6 +60,14 @@ class Layout:
         """Return every tenant that has a folder; the default one always."""
         found = {path.name for path in self.root.iterdir() if path.is_dir()}
         return sorted({DEFAULT_TENANT} | {name for name in found if self._is_tenant(name)})
+
+    def has_tenant(self, tenant: str) -> bool:
+        """Tell whether a tenant was made; the default one always is. A name that is none is not."""
+        return tenant == DEFAULT_TENANT or self._is_tenant(tenant)
+
+    def make_tenant(self, tenant: str) -> None:
+        """Make an empty tenant where it is absent. Raises as `tenant_dir`."""
+        self.state_dir(tenant).mkdir(parents=True, exist_ok=True)
 
     def inbox_dir(self, tenant: str, writer: str) -> Path:
         """Return one writer's inbox: a folder of the Delta logs events, items, erasures."""
@@ -105,9 +116,23 @@ class Layout:
         """Return the folder of a view's Parquet parts."""
         return self.feast_dir(tenant) / "offline" / _checked("view", view, _NAME)
 
+    def declared_file(self, tenant: str, space: str) -> Path:
+        """Return the document that says when a space's views were first declared."""
+        return self.feast_dir(tenant) / "declared" / f"{_checked('space_id', space, _NAME)}.json"
+
     def overlays_file(self, tenant: str) -> Path:
         """Return the SQLite file of what users said of their portraits."""
         return self.tenant_dir(tenant) / "overlays.db"
+
+    def demand_dir(self, tenant: str) -> Path:
+        """Return the folder of the secret that noise is drawn by, and of releases."""
+        return self.tenant_dir(tenant) / "demand"
+
+    def demand_file(self, tenant: str, space: str, name: str) -> Path:
+        """Return the file of a release of demand."""
+        _checked("release", name, _RELEASE)
+        folder = self.demand_dir(tenant) / _checked("space_id", space, _NAME)
+        return folder / f"{name}.safetensors"
 
     def state_dir(self, tenant: str) -> Path:
         """Return the folder of the pipeline's positions."""
@@ -119,10 +144,13 @@ class Layout:
         )
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one atomic, durable step; its folder is made if absent."""
+def write_json(path: Path, content: Any, *, is_private: bool = False) -> None:
+    """Replace a JSON file in one atomic, durable step; its folder is made if absent.
+
+    A private file can be read by its owner alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path, content)
+    draft = _draft(path, content, mode=0o600 if is_private else 0o666)
     draft.replace(path)
     _sync_folder(path.parent)
 
@@ -169,9 +197,11 @@ def _make_or_verify(path: Path, bucket_count: int) -> None:
         )
 
 
-def _draft(path: Path, content: Any) -> Path:
+def _draft(path: Path, content: Any, mode: int = 0o666) -> Path:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with draft.open("w") as file:
+    # Its mode is narrowed by the umask, as open() does.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
         json.dump(content, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())

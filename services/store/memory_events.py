@@ -2,6 +2,7 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -136,8 +137,12 @@ class MemoryTables:
     def append_rejects(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> None:
         self._append(tenant, "rejects", shape(rows, REJECTS), batch_id)
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         rows = self._rows(tenant, "events", EVENTS)
+        if users is not None:
+            rows = rows.filter(pl.col(USER_ID).is_in(list(users)))
         if bucket is not None:
             rows = rows.filter(self._in_bucket(rows, bucket))
         return rows.sort(USER_ID, EVENT_TIME, EVENT_ID)

@@ -1,7 +1,7 @@
 """Features in memory: the tests' default for FeatureWriter, InterestReader and HistoryReader."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from services.store.frames import (
     newest_rows,
     rows_frame,
 )
-from services.store.history_reader import trajectory_of
+from services.store.history_reader import newest_forecast, trajectory_of
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.rows import (
     features_of_activity,
@@ -44,11 +44,14 @@ class MemoryFeatures(InterestReads):
         # Rows by id, by (tenant, view); parts by (bucket, part), by (tenant, view).
         self._online: dict[_Key, dict[str, StoredRow]] = {}
         self._offline: dict[_Key, dict[tuple[int, str], pl.DataFrame]] = {}
+        # When each (tenant, space) was first applied.
+        self._declared: dict[_Key, datetime] = {}
         # The space that feature services answer from, by tenant.
         self.served: dict[str, str] = {}
 
     def apply(self, tenant: str, space_id: str) -> None:
         """Declare every view of a space."""
+        self._declared.setdefault((tenant, space_id), datetime.now(UTC))
         for name in views_of(space_id):
             self._online.setdefault((tenant, name), {})
             self._offline.setdefault((tenant, name), {})
@@ -87,14 +90,20 @@ class MemoryFeatures(InterestReads):
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Return the newest row of each user (and period, where the view has one) of a bucket."""
         spec = view_named(view)
-        rows = self._rows(tenant, spec, bucket)
+        rows = self._rows(tenant, spec, bucket, parts)
         if users is not None:
             rows = rows.filter(pl.col(names.USER_ID).is_in(users))
         kept = kept_columns(spec, columns)
         return newest_rows(spec, rows if kept is None else rows.select(kept))
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending."""
+        held = self._applied(self._offline, tenant, view_named(view))
+        return sorted(part for of, part in held if of == bucket)
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
         """Remove users from every view of a space."""
@@ -135,10 +144,34 @@ class MemoryFeatures(InterestReads):
         return trajectory_of(
             rows.filter(pl.col(names.USER_ID) == user_id),
             granularity,
+            space_id=space_id,
             event_time=event_time,
             ingest_time=ingest_time,
             limit=limit,
+            declared=self._declared.get((tenant, space_id)),
             before=before,
+        )
+
+    async def forecast_at(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+    ) -> Forecast | None:
+        """Return the newest forecast that had been made by an instant; see the port HistoryReader."""
+        spec = view_named(names.forecast_view(granularity, space_id))
+        rows = self._rows(tenant, spec, bucket_of(user_id, self._bucket_count))
+        return newest_forecast(
+            rows.filter(pl.col(names.USER_ID) == user_id),
+            granularity,
+            space_id=space_id,
+            event_time=event_time,
+            ingest_time=ingest_time,
+            declared=self._declared.get((tenant, space_id)),
         )
 
     def put_interest(
@@ -175,7 +208,10 @@ class MemoryFeatures(InterestReads):
         self.apply(tenant, space_id)
         view = names.forecast_view(forecast.made_at.granularity, space_id)
         features = features_of_forecast(forecast)
-        self._put(tenant, view, user_id, features, forecast.computed_time)
+        rows = rows_frame(view, [user_id], [features], computed_time=forecast.computed_time)
+        self.write_online(tenant, view, rows)
+        part = f"put-{len(self._offline[tenant, view])}"
+        self.append_offline(tenant, view, bucket_of(user_id, self._bucket_count), part, rows)
 
     def put_rank_state(
         self,
@@ -228,15 +264,17 @@ class MemoryFeatures(InterestReads):
         rows = rows_frame(view, [user_id], [features], computed_time=time)
         self.write_online(tenant, view, rows)
 
-    def _rows(self, tenant: str, view: View, bucket: int) -> pl.DataFrame:
-        parts: Sequence[pl.DataFrame] = [
+    def _rows(
+        self, tenant: str, view: View, bucket: int, parts: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        held: Sequence[pl.DataFrame] = [
             rows
-            for (of, _), rows in sorted(
+            for (of, part), rows in sorted(
                 self._applied(self._offline, tenant, view).items(), key=lambda item: item[0]
             )
-            if of == bucket
+            if of == bucket and (parts is None or part in parts)
         ]
-        return pl.concat([pl.DataFrame(schema=columns_of(view)), *parts])
+        return pl.concat([pl.DataFrame(schema=columns_of(view)), *held])
 
     @staticmethod
     def _applied(of: dict[_Key, Held], tenant: str, view: View) -> Held:

@@ -80,6 +80,18 @@ def attach_metrics(folder: Path, report: dict[str, Any]) -> ModelCard:
     return changed
 
 
+def attach_comparison(folder: Path, comparison: dict[str, Any]) -> None:
+    """Write a comparison with the live model into a model's card.
+
+    Raises:
+        NotReady: there is no model folder there, or it has no card.
+    """
+    card = load_card(folder)
+    if card is None:
+        raise NotReady("model card", "train again: this model was made before there were cards")
+    replace_card(folder, replace(card, comparison=comparison))
+
+
 def note_predated(folder: Path, erasure_id: str) -> None:
     """Say in a model's card that it had learned from a user before their erasure was asked for.
 

@@ -16,6 +16,8 @@ from services.store.model_folder import check_model_folder, load_info
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MANIFEST = "model.json"
 LIVE, PREVIOUS, CANDIDATE = "live", "previous", "candidate"
+# Refreshed beside the live one: what is migrated to and, after the switch, what was migrated from.
+SHADOW = "shadow"
 
 
 class FolderRegistry:
@@ -71,6 +73,51 @@ class FolderRegistry:
             raise NotReady("previous model", "promote another one first")
         self.promote(tenant, previous)
 
+    def shadow(self, tenant: str) -> ModelInfo | None:
+        """Return the model that is refreshed beside the live one; None outside a migration."""
+        version = self._stages(tenant).get(SHADOW)
+        return (
+            None if version is None else self._info(tenant, version, self._stage(tenant, version))
+        )
+
+    def set_shadow(self, tenant: str, model_version: str | None) -> None:
+        """Begin to refresh a model beside the live one, or end it with None.
+
+        Raises:
+            InvalidArgument: the registry has no such model, its files were changed, or it is live.
+        """
+        if model_version is not None:
+            check_model_folder(Path(self.folder(tenant, model_version)))
+        with self._alone(tenant):
+            stages = self._stages(tenant)
+            if model_version is not None and stages.get(LIVE) == model_version:
+                raise InvalidArgument("model_version", f"{model_version} is live already")
+            stages.pop(SHADOW, None)
+            if model_version is not None:
+                stages[SHADOW] = model_version
+            self._write(tenant, stages)
+
+    def switch(self, tenant: str, model_version: str) -> None:
+        """Make the shadow live and the live model previous and shadow, in one atomic step.
+
+        Called again for what is live by now it changes nothing.
+
+        Raises:
+            InvalidArgument: this model is not the shadow, or its files were changed.
+        """
+        check_model_folder(Path(self.folder(tenant, model_version)))
+        with self._alone(tenant):
+            stages = self._stages(tenant)
+            if stages.get(LIVE) == model_version:
+                return
+            if stages.get(SHADOW) != model_version:
+                raise InvalidArgument(
+                    "model_version", f"{model_version} is not migrated to; `driftline migrate --to`"
+                )
+            kept = {stage: name for stage, name in stages.items() if name != model_version}
+            before = {PREVIOUS: stages[LIVE], SHADOW: stages[LIVE]} if LIVE in stages else {}
+            self._write(tenant, {**kept, **before, LIVE: model_version})
+
     def live(self, tenant: str) -> ModelInfo:
         """Return the live model.
 
@@ -95,15 +142,19 @@ class FolderRegistry:
 
     def list(self, tenant: str) -> list[ModelInfo]:
         """Return every model, newest first."""
-        stage_of = {name: stage for stage, name in self._stages(tenant).items()}
         found = [
-            self._info(tenant, path.parent.name, stage_of.get(path.parent.name, ""))
+            self._info(tenant, path.parent.name, self._stage(tenant, path.parent.name))
             for path in self._layout.models_dir(tenant).glob(f"[!.]*/{_MANIFEST}")
         ]
         return sorted(found, key=lambda info: (info.trained_time, info.model_version), reverse=True)
 
     def _info(self, tenant: str, version: str, stage: str) -> ModelInfo:
         return load_info(self._path(tenant, version), stage)
+
+    def _stage(self, tenant: str, version: str) -> str:
+        """Return what a model is besides a shadow."""
+        stages = self._stages(tenant).items()
+        return next((stage for stage, name in stages if name == version and stage != SHADOW), "")
 
     def _path(self, tenant: str, version: str) -> Path:
         if not _NAME.fullmatch(version):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -12,21 +13,32 @@ from services.core.schema import bucket_of
 from services.core.views import View, views_of
 from services.store.files import replacing
 from services.store.frames import columns_of, conform, kept_columns, newest_rows
-from services.store.layout import Layout
+from services.store.layout import Layout, read_json, write_json
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# Rows that are read or skipped together. They lie by user, and a vector is half a kilobyte.
+_GROUP_ROWS = 512
 # Holds no rows: an empty glob would break every join that names the view.
 _SCHEMA_PART = "part-schema.parquet"
 
 
 def declare(layout: Layout, tenant: str, space_id: str) -> None:
-    """Write the zero-row part of every view of a space that lacks it."""
+    """Write the zero-row part of every view of a space that lacks it, and when it was first done."""
+    declared = layout.declared_file(tenant, space_id)
+    if not declared.exists():
+        write_json(declared, {"declared_time": datetime.now(UTC).isoformat()})
     for view in views_of(space_id).values():
         if view.shares_history_of:
             continue
         path = layout.offline_dir(tenant, view.name) / _SCHEMA_PART
         if not path.exists():
             _write(path, pl.DataFrame(schema=columns_of(view)))
+
+
+def declared_time(layout: Layout, tenant: str, space_id: str) -> datetime | None:
+    """Return when a space was first declared; None where nobody wrote it down."""
+    said = read_json(layout.declared_file(tenant, space_id)).get("declared_time")
+    return datetime.fromisoformat(said) if said else None
 
 
 def append(
@@ -57,13 +69,17 @@ def read(
     bucket: int,
     users: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """Return every row of a bucket, or of some users in it; all columns, or as kept_columns says.
+    """Return every row of a bucket, or of some users or parts; all columns, or as kept_columns says.
 
     Raises:
         NotReady: the view was never applied.
     """
     paths = _parts(_folder(layout, tenant, view), bucket)
+    if parts is not None:
+        wanted = set(parts)
+        paths = [path for path in paths if _name_of(path, bucket) in wanted]
     kept = kept_columns(view, columns)
     if not paths:
         nothing = pl.DataFrame(schema=columns_of(view))
@@ -71,7 +87,7 @@ def read(
     try:
         rows = pl.scan_parquet(paths, glob=False)
         if users is not None:
-            rows = rows.filter(pl.col(names.USER_ID).is_in(users))
+            rows = rows.filter(pl.col(names.USER_ID).is_in(list(users)))
         if kept is not None:
             rows = rows.select(kept)
         return rows.collect()
@@ -86,9 +102,19 @@ def read_newest(
     bucket: int,
     users: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Return the newest row of each user (and period, where the view has one) of a bucket."""
-    return newest_rows(view, read(layout, tenant, view, bucket, users, columns))
+    return newest_rows(view, read(layout, tenant, view, bucket, users, columns, parts))
+
+
+def part_names(layout: Layout, tenant: str, view: View, bucket: int) -> list[str]:
+    """Return the names of a bucket's parts, ascending.
+
+    Raises:
+        NotReady: the view was never applied.
+    """
+    return [_name_of(path, bucket) for path in _parts(_folder(layout, tenant, view), bucket)]
 
 
 def erase(layout: Layout, tenant: str, space_id: str, user_ids: Sequence[str]) -> None:
@@ -122,9 +148,13 @@ def _parts(folder: Path, bucket: int) -> list[Path]:
     return sorted(folder.glob(f"part-b{bucket:04}-*.parquet"))
 
 
+def _name_of(path: Path, bucket: int) -> str:
+    return path.stem.removeprefix(f"part-b{bucket:04}-")
+
+
 def _write(path: Path, rows: pl.DataFrame) -> None:
     try:
         with replacing(path) as draft:
-            rows.write_parquet(draft)
+            rows.write_parquet(draft, row_group_size=_GROUP_ROWS)
     except OSError as error:
         raise DependencyUnavailable("offline history", f"cannot be written ({error})") from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.activity import Activity
 from services.core.corrections import Correction
+from services.core.demand_release import Release
 from services.core.ranking import ItemStats
 from services.core.records import (
     F32,
@@ -91,8 +92,26 @@ class HistoryReader(Protocol):
     ) -> list[InterestVector]:
         """Return at most `limit` vectors, oldest first.
 
-        They are the newest periods that had begun before `event_time`, each as its newest row with
-        `known_time <= ingest_time`; only ordinals below `before` where given.
+        They are the newest periods that had begun before `event_time`, each as its newest row that
+        was computed by `ingest_time`: what is written later changes no answer. Where the space was
+        declared only later, each as its newest row with `known_time <= ingest_time`: what could
+        have been known. Only ordinals below `before` where given.
+        """
+        ...
+
+    async def forecast_at(
+        self,
+        tenant: str,
+        space_id: str,
+        user_id: str,
+        granularity: Granularity,
+        *,
+        event_time: datetime,
+        ingest_time: datetime,
+    ) -> Forecast | None:
+        """Return the newest forecast from periods that had closed by `event_time`; None for none.
+
+        Of those that were computed, or could have been known, by `ingest_time`: see `trajectory`.
         """
         ...
 
@@ -131,6 +150,7 @@ class FeatureWriter(Protocol):
         bucket: int,
         users: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> "pl.DataFrame":
         """Return the newest row of each user (and period, where the view has one) of a bucket.
 
@@ -140,7 +160,12 @@ class FeatureWriter(Protocol):
             bucket: of the users.
             users: these alone; a refresh of few reads few.
             columns: these features alone, beside the join keys and the computed time.
+            parts: of these parts alone, as `offline_parts` names them.
         """
+        ...
+
+    def offline_parts(self, tenant: str, view: str, bucket: int) -> list[str]:
+        """Return the names of a bucket's parts, ascending. Rows that are new come in a new part."""
         ...
 
     def erase(self, tenant: str, space_id: str, user_ids: list[str]) -> None:
@@ -266,8 +291,13 @@ class EventTables(Protocol):
         """Append rejects (core.cleaning.REJECT_SCHEMA), each `batch_id` once."""
         ...
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> "pl.DataFrame":
-        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> "pl.DataFrame":
+        """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id.
+
+        `users`: these alone; a refresh of few reads few.
+        """
         ...
 
     def known_events(self, tenant: str, event_ids: "pl.Series") -> "pl.DataFrame":
@@ -413,6 +443,31 @@ class Overlays(Protocol):
         ...
 
 
+class DemandStore(Protocol):
+    """Releases of demand, by tenant, space and the name of their terms.
+
+    Every method raises DependencyUnavailable where the store does not answer.
+    """
+
+    def read(self, tenant: str, space_id: str, name: str) -> Release | None:
+        """Return the release that stands; None where there is none. Never what `update` half wrote."""
+        ...
+
+    def update(
+        self,
+        tenant: str,
+        space_id: str,
+        name: str,
+        make: Callable[[bytes, Release | None], Release | None],
+    ) -> Release | None:
+        """Replace a release by what `make` returns, one caller at a time; None leaves it.
+
+        `make` is given the tenant's secret, drawn once and kept, and the release that stands.
+        Returns the release that stands then.
+        """
+        ...
+
+
 class ModelRegistry(Protocol):
     """Model folders and which of them is candidate, live, previous."""
 
@@ -426,6 +481,18 @@ class ModelRegistry(Protocol):
 
     def rollback(self, tenant: str) -> None:
         """Make the previous model live again. Raises NotReady where there is none."""
+        ...
+
+    def shadow(self, tenant: str) -> ModelInfo | None:
+        """Return the model that is refreshed beside the live one; None outside a migration."""
+        ...
+
+    def set_shadow(self, tenant: str, model_version: str | None) -> None:
+        """Begin to refresh a model beside the live one, or end it with None."""
+        ...
+
+    def switch(self, tenant: str, model_version: str) -> None:
+        """Make the shadow live and the live model previous and shadow, in one atomic step."""
         ...
 
     def live(self, tenant: str) -> ModelInfo:

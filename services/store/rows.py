@@ -36,6 +36,7 @@ def interest_of(
     granularity: Granularity,
     computed_time: datetime,
     known_time: datetime | None = None,
+    space_id: str = "",
 ) -> InterestVector:
     """Return the vector in a row. An online row has no known time: its computed time stands in."""
     return InterestVector(
@@ -45,6 +46,7 @@ def interest_of(
         model_version=features[names.MODEL_VERSION],
         known_time=known_time or computed_time,
         computed_time=computed_time,
+        space_id=space_id,
     )
 
 
@@ -60,7 +62,7 @@ def features_of_history(vectors: Sequence[InterestVector]) -> dict[str, Any]:
 
 
 def history_of(
-    features: Features, granularity: Granularity, computed_time: datetime
+    features: Features, granularity: Granularity, computed_time: datetime, space_id: str = ""
 ) -> list[InterestVector]:
     """Return the vectors in a history row, oldest first, each stamped with the row's times."""
     periods = features[names.PERIODS]
@@ -73,6 +75,7 @@ def history_of(
             model_version=features[names.MODEL_VERSION],
             known_time=computed_time,
             computed_time=computed_time,
+            space_id=space_id,
         )
         for vec_D, period, count in zip(vecs_PD, periods, features[names.EVENT_COUNTS], strict=True)
     ]
@@ -90,7 +93,9 @@ def features_of_forecast(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def forecast_of(features: Features, granularity: Granularity, computed_time: datetime) -> Forecast:
+def forecast_of(
+    features: Features, granularity: Granularity, computed_time: datetime, space_id: str = ""
+) -> Forecast:
     """Return the forecast in a row."""
     horizons = tuple(features[names.HORIZONS])
     made_at: Period = period_from_name(granularity, features[names.MADE_AT])
@@ -102,6 +107,7 @@ def forecast_of(features: Features, granularity: Granularity, computed_time: dat
         forecaster=features[names.FORECASTER],
         model_version=features[names.MODEL_VERSION],
         computed_time=computed_time,
+        space_id=space_id,
     )
 
 
@@ -119,7 +125,7 @@ def features_of_rank_state(state: RankState, model_version: str) -> dict[str, An
     }
 
 
-def rank_state_of(features: Features) -> RankState:
+def rank_state_of(features: Features, space_id: str = "") -> RankState:
     """Return the rank state in a row."""
     half_lives = len(features[names.QUERY_WEIGHTS])
     return RankState(
@@ -130,6 +136,7 @@ def rank_state_of(features: Features) -> RankState:
         repeat_counts_RH=features[names.REPEAT_COUNTS].reshape(-1, half_lives),
         repeat_last_times_R=np.asarray(features[names.REPEAT_LAST_TIMES], np.int64),
         state_time=features[names.STATE_TIME],
+        space_id=space_id,
     )
 
 

@@ -53,7 +53,7 @@ class SqliteInterestReader(InterestReads):
     ) -> None:
         # Names were checked: view_named knows the view, the layout the tenant.
         query = (
-            f'SELECT entity_key, feature_name, value, event_ts FROM "{tenant}_{view}" '  # noqa: S608
+            f'SELECT entity_key, feature_name, value, event_ts FROM "{tenant}_{view}" '  # nosec B608  # noqa: S608
             f"WHERE entity_key IN ({','.join('?' * len(keys))})"
         )
         try:

@@ -6,7 +6,7 @@ the log means: everything that is there. Rows may then come twice, which changes
 event ids and item versions are deduplicated; none is ever lost.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -31,8 +31,9 @@ from services.core.schema import (
     bucket_of,
 )
 from services.store import delta
-from services.store.delta import Files
+from services.store.delta_log import Files
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
+from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
 from services.store.ports import InboxBatch, TableCounts
 
@@ -56,6 +57,8 @@ class DeltaTables:
         self._layout = layout
         self._batch_rows = batch_rows
         self._made: set[tuple[str, str]] = set()
+        # Item versions by tenant, as of a version of their table.
+        self._items: dict[str, tuple[int, pl.DataFrame]] = {}
 
     def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
         """Return a lock that one job at a time holds to take the inbox in or to erase."""
@@ -136,14 +139,17 @@ class DeltaTables:
         shaped = shape(rows.join(users, on=USER_ID, how="left"), EVENTS | {BUCKET: pl.Int32()})
         with self._lock(tenant, "tables"):
             path = self._table(tenant, "events")
-            gone = empty(EVENTS) if displaced is None else displaced
-            version = delta.append(
-                path,
-                shaped.sort(BUCKET, USER_ID, EVENT_TIME),
-                batch_id,
-                changing=self._files_with(path, gone),
-                change=lambda old: old.join(gone, on=EVENT_ID, how="anti", maintain_order="left"),
-            )
+            ordered = shaped.sort(BUCKET, USER_ID, EVENT_TIME)
+            if displaced is None or displaced.is_empty():
+                version = delta.append(path, ordered, batch_id)
+            else:
+                version = delta.append_instead(
+                    path,
+                    ordered,
+                    batch_id,
+                    self._files_with(path, displaced),
+                    lambda old: old.join(displaced, on=EVENT_ID, how="anti", maintain_order="left"),
+                )
             self._merge_events(tenant)
         return version
 
@@ -162,21 +168,27 @@ class DeltaTables:
         with self._lock(tenant, "tables"):
             delta.append(self._table(tenant, "rejects"), shape(rows, REJECTS), batch_id)
 
-    def read_events(self, tenant: str, bucket: int | None = None) -> pl.DataFrame:
+    def read_events(
+        self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """Return the events of a bucket (None: all), ordered by user_id, event_time, event_id."""
         path = self._table(tenant, "events")
-        rows = _retried(lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS))
+        theirs = None if users is None else pl.col(USER_ID).is_in(list(users))
+        rows = _retried(
+            lambda: delta.read(path, _of_bucket(delta.files(path), bucket), EVENTS, theirs)
+        )
         return _in_order(rows)
 
     def known_events(self, tenant: str, event_ids: pl.Series) -> pl.DataFrame:
         """Return the stored events, of any bucket, that have one of these ids."""
         path = self._table(tenant, "events")
         wanted = event_ids.to_frame(EVENT_ID).unique()
+        ids = self._event_ids(tenant)
 
         def search() -> pl.DataFrame:
             # File by file: the ids of one file at a time in memory, the rest for matches only.
             found = [empty(EVENTS)]
-            for name in delta.files(path):
+            for name in ids.files_with(wanted[EVENT_ID], delta.files(path)):
                 lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
                 matched = lazy.select(*EVENTS).join(wanted.lazy(), on=EVENT_ID, how="semi")
                 found.append(shape(matched.collect(), EVENTS))
@@ -212,8 +224,18 @@ class DeltaTables:
     def read_items(self, tenant: str) -> pl.DataFrame:
         """Return every item version, ordered by item_id, updated_time."""
         path = self._table(tenant, "items")
-        rows = _retried(lambda: delta.read(path, delta.files(path), ITEMS))
-        return rows.sort(ITEM_ID, UPDATED_TIME)
+
+        def look() -> tuple[int, pl.DataFrame]:
+            # Asked for at every refresh, and seldom another: kept by the table's version.
+            version = delta.version(path)
+            held = self._items.get(tenant)
+            if held is not None and held[0] == version:
+                return held
+            rows = delta.read(path, delta.files(path), ITEMS)
+            return version, rows.sort(ITEM_ID, UPDATED_TIME)
+
+        self._items[tenant] = found = _retried(look)
+        return found[1]
 
     def read_rejects(self, tenant: str) -> pl.DataFrame:
         """Return every reject, oldest first."""
@@ -280,6 +302,7 @@ class DeltaTables:
                 path = self._table(tenant, table)
                 delta.rewrite(path, delta.files(path), keep_others)
                 delta.sweep(path, is_owner=True)
+            self._event_ids(tenant).forget(delta.files(self._table(tenant, "events")))
 
     def _erase_inboxes(self, tenant: str, keep_others: Change) -> None:
         for writer in self._layout.inbox_writers(tenant):
@@ -314,8 +337,6 @@ class DeltaTables:
 
     def _files_with(self, path: Path, gone: pl.DataFrame) -> Files:
         """Return the files that hold any of these events."""
-        if gone.is_empty():
-            return {}
         buckets = {bucket_of(user, self._layout.bucket_count) for user in gone[USER_ID].unique()}
         ids = gone.lazy().select(EVENT_ID)
         found: Files = {}
@@ -345,6 +366,10 @@ class DeltaTables:
         for live in by_bucket.values():
             if len(live) >= MERGE_FILES:
                 delta.rewrite(path, live, _in_order, is_merge=True)
+                self._event_ids(tenant).forget(delta.files(path))
+
+    def _event_ids(self, tenant: str) -> EventIds:
+        return EventIds(self._table(tenant, "events"), self._layout.state_dir(tenant) / "event_ids")
 
     def _table(self, tenant: str, table: str) -> Path:
         path = self._layout.tenant_dir(tenant) / table

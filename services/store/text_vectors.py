@@ -5,8 +5,9 @@ at once store it twice: the first row counts.
 Shape suffixes: N = texts, D = width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -30,10 +31,19 @@ class TextVectors:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        # By table: what was read at a version of it.
+        self._held: dict[Path, tuple[int, dict[str, F32]]] = {}
 
-    def read(self, tenant: str, space_id: str) -> dict[str, F32]:
-        """Return every stored vector by content hash; rows of one array."""
+    def read(self, tenant: str, space_id: str) -> Mapping[str, F32]:
+        """Return every stored vector by content hash; rows of one array. Kept until some are added."""
         path = self._layout.vectors_dir(tenant, space_id)
+        version = delta.version(path)
+        held = self._held.get(path)
+        if held is None or held[0] != version:
+            self._held[path] = held = version, self._read(path)
+        return held[1]
+
+    def _read(self, path: Path) -> dict[str, F32]:
         rows = delta.read(path, delta.files(path), _TYPES)
         rows = rows.sort(INGEST_TIME).unique(CONTENT_HASH, keep="first", maintain_order=True)
         if rows.is_empty():

@@ -5,6 +5,7 @@ The other half of wire.py; a contract test holds both equal to Feast's own write
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,27 @@ def _numbers(tag: bytes, column: pl.Series, dtype: "np.dtype[Any]") -> Iterator[
 
 
 def _integers(values: list[int]) -> bytes:
-    packed = b"".join(varint(value % 2**64) for value in values)
+    if values and min(values) >= 0 and max(values) < 1 << 7:
+        packed = bytes(values)
+    else:
+        packed = b"".join(map(_signed_varint, values))
     return _nested(_INTS, b"\x0a" + varint(len(packed)) + packed if packed else b"")
 
 
+@lru_cache(maxsize=1 << 16)
+def _signed_varint(value: int) -> bytes:
+    # Weeks, counts and items of a year: the same few numbers for many users.
+    return varint(value % 2**64)
+
+
 def _strings(values: list[str]) -> bytes:
-    return _nested(_STRINGS, b"".join(_nested(b"\x0a", value.encode()) for value in values))
+    return _nested(_STRINGS, b"".join(map(_string, values)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _string(value: str) -> bytes:
+    # Items and periods: many users have the same.
+    return _nested(b"\x0a", value.encode())
 
 
 def _nested(tag: bytes, content: bytes) -> bytes:

@@ -26,6 +26,7 @@ class Batch:
     share_NW: Tensor
     features_NF: Tensor
     seen_N: Tensor
+    age_N: Tensor
     repeat_user_R: Tensor
     repeat_item_R: Tensor
     repeat_counts_RH: Tensor
@@ -101,6 +102,7 @@ def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:
         share_NW=_f(origin.share_NW),
         features_NF=_f(origin.features_NF),
         seen_N=torch.from_numpy(origin.seen_N),
+        age_N=_i(origin.age_N),
         repeat_user_R=_i(repeat_owner),
         repeat_item_R=_i(origin.repeat_item_ix_R[repeat_rows]),
         repeat_counts_RH=_f(origin.repeat_counts_RH[repeat_rows]),

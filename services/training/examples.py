@@ -30,6 +30,8 @@ class Origin:
     features_NF: F32
     # Somebody had the item before.
     seen_N: NDArray[np.bool_]
+    # Periods since the item's first event, 0 within its first; -1 where nobody had it yet.
+    age_N: I64
     # Rows of one user stand together: [repeat_ptr[u], repeat_ptr[u + 1]).
     repeat_ptr: I64
     repeat_item_ix_R: I64
@@ -83,6 +85,7 @@ def make_origin(
         share_NW=stats.share_NW,
         features_NF=item_features(stats, popularity_floor, now),
         seen_N=np.isfinite(stats.first_time_N),
+        age_N=_ages(past, period),
         repeat_ptr=np.searchsorted(states.repeat_user_ix_R, rows),
         repeat_item_ix_R=states.repeat_item_ix_R,
         repeat_counts_RH=(states.repeat_counts_RH * fade_UH[states.repeat_user_ix_R]).astype(
@@ -92,6 +95,12 @@ def make_origin(
         truth_ptr=np.searchsorted(pairs // data.item_count, rows),
         truth_item_ix_T=pairs % data.item_count,
     )
+
+
+def _ages(past: Dataset, period: int) -> I64:
+    first_N = np.full(past.item_count, period)
+    np.minimum.at(first_N, past.item_ix_E, past.period_E)
+    return np.asarray(period - 1 - first_N, np.int64)
 
 
 def rows_between(ptr: I64, users_B: I64) -> tuple[I64, I64]:

@@ -28,7 +28,7 @@ def loss_of(
     column_C, log_kept_C = None, None
     if module.training and 0 < config.sampled_items < len(text_NV):
         column_C, log_kept_C = sample_columns(batch, config.sampled_items)
-    items_ND = module.items(text_NV, batch.seen_N)
+    items_ND = module.items(text_NV, batch.age_N)
     score_BC, discovery_BC = module(batch, items_ND, column_C)
     truth_T = batch.truth_item_T
     if column_C is None or log_kept_C is None:

@@ -41,6 +41,9 @@ class RankerConfig:
     # Items get an embedding beside their text; a step leaves this share of them out.
     has_ids: bool = True
     id_dropout: float = 0.3
+    # A step takes ids as if training had ended up to so many periods before its origin, drawn anew
+    # each step: at serving, too, what came since the last training has none.
+    id_lag: int = 6
     # False: rank without the interest vector, to see what it is worth.
     has_interest: bool = True
     repeat_recent_half_life_days: float = 7.0
@@ -129,11 +132,11 @@ class RankerModule(nn.Module):
         ]
         return [group for group in groups if group["params"]]
 
-    def items(self, text_NV: Tensor, seen_N: Tensor | None = None) -> Tensor:
+    def items(self, text_NV: Tensor, age_N: Tensor | None = None) -> Tensor:
         """Return item vectors [N, D].
 
-        In training some ids are left out, and those of items that nobody had at the origin: a
-        vector must be good without.
+        In training some ids are left out, and those of items that nobody had `lag` periods before
+        the origin: a vector must be good without.
         """
         part_ND = functional.normalize(
             (text_NV - self.mean_V) @ self.projection_VD, dim=1, eps=1e-12
@@ -143,7 +146,10 @@ class RankerModule(nn.Module):
         is_known_N = self.known_row_N >= 0
         if self.training:
             kept_N = torch.rand(len(part_ND), device=part_ND.device) >= self.config.id_dropout
-            is_known_N = is_known_N & kept_N & (seen_N if seen_N is not None else True)
+            is_known_N = is_known_N & kept_N
+            if age_N is not None:
+                lag = torch.randint(self.config.id_lag + 1, (), device=age_N.device)
+                is_known_N = is_known_N & (age_N >= lag)
         known_ND = self.known_KD[self.known_row_N.clamp_min(0)] * is_known_N[:, None]
         return functional.normalize(part_ND + known_ND, dim=1, eps=1e-12)
 

@@ -39,7 +39,7 @@ class KeptTexts:
         """Return one unit-norm row per text; those that are missing are encoded and kept."""
         name = place_of(self.spec)
         hash_of = {text: _hash(text) for text in texts}
-        vec_of = {} if self._is_fresh else self._vectors.read(self._tenant, name)
+        vec_of = {} if self._is_fresh else dict(self._vectors.read(self._tenant, name))
         missing = [text for text, key in hash_of.items() if key not in vec_of]
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]

@@ -8,6 +8,7 @@ week stands in it apart.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from services.forecaster.forecaster import InterestForecaster
 from services.forecaster.main import open_stores as open_forecaster_stores
 from services.pipeline.complete_journey import complete_journey_events
 from services.pipeline.preprocess import preprocess
+from services.pipeline.refresh import calls_of
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
 from services.store.inbox import InboxWriter
@@ -74,18 +76,24 @@ class WritePath:
     def _stores(self) -> EncoderStores:
         return replace(open_encoder_stores(self.settings), load_encoder=lambda spec: self.backbone)
 
-    def refresh(self, *, is_full: bool) -> tuple[int, int]:
+    def refresh(
+        self, *, is_full: bool, on_step: Callable[[str], None] = lambda step: None
+    ) -> tuple[int, int]:
         """Take everything that waits to served features; returns vectors and forecasts published."""
         never: Any = {"is_full": is_full, "cancelled": lambda: False}
         preprocess(self._tables, self.settings)
+        on_step("intake")
         self._encoder.refresh_items(DEFAULT_TENANT, **never)
+        on_step("items")
         vectors = forecasts = 0
-        for bucket in range(self.settings.bucket_count):
-            made = self._encoder.refresh_interests(DEFAULT_TENANT, [bucket], **never)
+        for buckets in calls_of(self.settings.bucket_count):
+            made = self._encoder.refresh_interests(DEFAULT_TENANT, buckets, **never)
             vectors += made.vector_count
-        for bucket in range(self.settings.bucket_count):
-            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, [bucket], **never)
+        on_step("interests")
+        for buckets in calls_of(self.settings.bucket_count):
+            ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, buckets, **never)
             forecasts += ahead.forecast_count
+        on_step("forecasts")
         return vectors, forecasts
 
     def delta(self) -> Work:
@@ -128,23 +136,7 @@ def make(folder: Path, events: pl.DataFrame, backbone: TextEncoder) -> WritePath
     settings = Settings(data_dir=folder / "data", now=now)
     layout = Layout(settings.data_dir, settings.bucket_count)
     events = events.filter(pl.col(EVENT_TIME) < now)
-    items = events.drop_nulls(TEXT).unique(ITEM_ID, keep="first", maintain_order=True)
-    model = _model(backbone, items[TEXT].to_list(), monday)
-    info = save_model(folder / "model", model)
-    registry = FolderRegistry(layout)
-    registry.add(DEFAULT_TENANT, str(folder / "model"), info)
-    registry.promote(DEFAULT_TENANT, model.model_version)
-    inbox = InboxWriter(layout, "bench")
-    inbox.append(
-        "items",
-        items.select(
-            ITEM_ID,
-            pl.col(TEXT).alias("title"),
-            pl.lit("").alias("text"),
-            "categories",
-            pl.lit(datetime(1970, 1, 1, tzinfo=now.tzinfo)).alias("updated_time"),
-        ),
-    )
+    inbox = prepare(layout, folder / "model", events, backbone, monday)
     rows = events.drop(TEXT, "categories")
     inbox.append("events", rows)
     path = WritePath(
@@ -156,6 +148,30 @@ def make(folder: Path, events: pl.DataFrame, backbone: TextEncoder) -> WritePath
     )
     path.refresh(is_full=False)
     return path
+
+
+def prepare(
+    layout: Layout, folder: Path, events: pl.DataFrame, backbone: TextEncoder, until: datetime
+) -> InboxWriter:
+    """Put a live model, made in a folder, and the events' items into a store; returns its inbox."""
+    items = events.drop_nulls(TEXT).unique(ITEM_ID, keep="first", maintain_order=True)
+    model = _model(backbone, items[TEXT].to_list(), until)
+    info = save_model(folder, model)
+    registry = FolderRegistry(layout)
+    registry.add(DEFAULT_TENANT, str(folder), info)
+    registry.promote(DEFAULT_TENANT, model.model_version)
+    inbox = InboxWriter(layout, "bench")
+    inbox.append(
+        "items",
+        items.select(
+            ITEM_ID,
+            pl.col(TEXT).alias("title"),
+            pl.lit("").alias("text"),
+            "categories",
+            pl.lit(datetime(1970, 1, 1, tzinfo=until.tzinfo)).alias("updated_time"),
+        ),
+    )
+    return inbox
 
 
 def _model(backbone: TextEncoder, texts: list[str], until: datetime) -> Model:
@@ -213,7 +229,9 @@ def households(events: pl.DataFrame, count: int) -> pl.DataFrame:
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--households", type=int, default=800)
+    parser.add_argument(
+        "--households", type=int, default=2500, help="at most; all there are: 2,467"
+    )
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

@@ -47,6 +47,13 @@ def test_a_delta_publishes_the_users_of_new_events_and_closing_a_week_costs_apar
     assert found["reached"] == (found["ratio"] >= 20)
 
 
+def test_what_deltas_publish_is_what_a_full_refresh_would_to_a_millionth(tmp_path):
+    path = make(tmp_path, planted(), Toy())
+    for _ in range(3):
+        path.delta()
+    assert path.refresh(is_full=True) == (0, 0)
+
+
 def test_households_are_drawn_with_all_their_events():
     some = households(planted(), 2)
     assert some["user_id"].n_unique() == 2

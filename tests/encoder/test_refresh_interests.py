@@ -135,6 +135,49 @@ def test_a_new_event_touches_its_user_alone_and_its_period_alone(tmp_path):
     assert changed == {("u3", "2026-W14")}
 
 
+def test_few_users_of_many_buckets_are_read_and_published_together(tmp_path):
+    w = ready(tmp_path)
+    w.add_events(*some_events())
+    refresh(w)
+    w.features.online.clear()
+    w.features.asked.clear()
+    touched = [next(u for u in USERS if bucket_of(u, BUCKETS) == bucket) for bucket in range(2)]
+    w.add_events(*[event(user, "socks", "2026-03-30") for user in touched])
+    assert (refresh(w).user_count, BUCKETS) == (2, 2)
+    assert sorted(map(tuple, w.features.asked)) == sorted(
+        (user,) for user in touched for _ in range(4)
+    )
+    views = [view for view, _ in w.features.online]
+    assert len(views) == len(set(views))
+    assert all(rows == 2 for _, rows in w.features.online)
+    assert refresh(w, is_full=True).vector_count == 0
+
+
+def test_items_that_changed_before_a_cut_reach_every_bucket_in_the_retry(tmp_path):
+    w = ready(tmp_path)
+    w.add_events(*some_events())
+    refresh(w)
+    w.add_items(item("tea", text="leaves", updated=datetime(2026, 3, 1, tzinfo=UTC)))
+    w.encoder.refresh_items(DEFAULT_TENANT, is_full=False, cancelled=lambda: False)
+    w.features.fail_offline_after = len(w.features.parts) + 5
+    with pytest.raises(ConnectionError):
+        refresh(w)
+    w.features.fail_offline_after = None
+    assert refresh(w).bucket_count == BUCKETS
+    assert refresh(w, is_full=True).vector_count == 0
+
+
+def test_an_event_of_the_future_is_not_forgotten_when_another_user_has_a_new_event(tmp_path):
+    w = ready(tmp_path)
+    w.add_events(event("ann", "tea", "2026-04-06"), event("bob", "tea"))
+    refresh(w)
+    w.add_events(*[event(user, "milk", "2026-03-10") for user in USERS])
+    refresh(w)
+    later = w.settings.model_copy(update={"now": NOW + timedelta(days=10)})
+    refresh(w, settings=later)
+    assert ("ann", "2026-W15") in published(w)
+
+
 def test_increments_equal_a_backfill(tmp_path):
     rows = some_events(300)
     rows.sort(key=lambda row: row["event_time"])

@@ -74,15 +74,21 @@ class ToyText:
 
 
 class HeldModels:
-    """Stands for LiveModels: serves the model it holds."""
+    """Stands for LiveModels: serves the model it holds, and others by name."""
 
-    def __init__(self, live: Model | None) -> None:
-        self.live = live
+    def __init__(self, live: Model | None, *others: Model) -> None:
+        self.live, self.others = live, others
 
     def model(self, tenant: str) -> Model:
         if self.live is None:
             raise NotReady("live model", "run `driftline train`")
         return self.live
+
+    def named(self, tenant: str, model_version: str) -> Model:
+        for other in self.others:
+            if other.model_version == model_version:
+                return other
+        return self.model(tenant)
 
 
 class CountingCatalogues(MemoryCatalogues):
@@ -110,6 +116,12 @@ class CountingFeatures(MemoryFeatures):
         self.online: list[tuple[str, int]] = []
         self.parts: list[tuple[str, int]] = []
         self.fail_offline_after: int | None = None
+        # Users named by each read of the history; None for all of a bucket.
+        self.asked: list[list[str] | None] = []
+
+    def read_offline(self, tenant, view, bucket, users=None, columns=None, parts=None):
+        self.asked.append(None if users is None else list(users))
+        return super().read_offline(tenant, view, bucket, users, columns, parts)
 
     def write_online(self, tenant, view, rows):
         self.online.append((view, len(rows)))

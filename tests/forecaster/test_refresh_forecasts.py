@@ -34,7 +34,7 @@ class World:
         self.features.apply(DEFAULT_TENANT, self.space_id)
         self._parts = 0
 
-    def put(self, user, **vectors):
+    def put(self, user, known=None, **vectors):
         """Publish vectors of a user by the period's name, with the dashes left out."""
         self._parts += 1
         names = [f"{name[1:5]}-{name[5:]}" for name in vectors]
@@ -45,7 +45,7 @@ class World:
             np.array(list(vectors.values()), np.float32),
             np.ones(len(names), np.int64),
             model_version="m1",
-            known_times=[NOW] * len(names),
+            known_times=known or [period_from_name(WEEK, name).end for name in names],
             computed_time=datetime.now(UTC),
         )
         view = by_period_view(WEEK, self.space_id)
@@ -130,6 +130,29 @@ async def test_a_changed_trajectory_changes_its_users_forecast_alone():
     assert (await w.forecast("u0")).means_HD[0, 1] > 0
 
 
+def test_only_the_users_of_new_rows_are_read():
+    w = many()
+    w.refresh()
+    w.features.asked.clear()
+    w.put("u0", w2026W13=NORTH)
+    w.put("u1", w2026W14=NORTH)
+    w.refresh()
+    # The new parts' users; then trajectories and forecasts of u0 alone: u1's period is open.
+    asked = [users for users in w.features.asked if users is not None]
+    assert asked.count(["u0"]) == 2
+    assert {tuple(users) for users in asked} <= {("u0",), ()}
+    assert w.refresh().bucket_count == 0
+
+
+def test_a_part_that_is_gone_makes_the_bucket_anew():
+    w = many()
+    w.refresh()
+    view = by_period_view(WEEK, w.space_id)
+    held = w.features._offline[DEFAULT_TENANT, view]
+    del held[next(key for key in held if key[0] == bucket_of("u0", BUCKETS))]
+    assert w.refresh().bucket_count == 1
+
+
 async def test_time_alone_advances_every_forecast_at_the_close_of_a_period():
     w = many()
     w.refresh()
@@ -175,6 +198,20 @@ def test_a_forecast_is_known_a_lag_after_the_close_it_was_made_at():
     rows = w.features.read_offline(DEFAULT_TENANT, forecast_view(WEEK, w.space_id), 0)
     close = Period(WEEK, period_from_name(WEEK, "2026-W13").ordinal).end
     assert set(rows["known_time"]) == {close + timedelta(hours=2)}
+
+
+def test_a_forecast_from_a_late_vector_is_known_no_earlier_than_the_vector():
+    w = World()
+    w.put("ann", w2026W12=EAST)
+    w.put("bob", w2026W12=EAST, known=[NOW])
+    w.refresh()
+    view = forecast_view(WEEK, w.space_id)
+    rows = [w.features.read_offline(DEFAULT_TENANT, view, bucket) for bucket in range(BUCKETS)]
+    known = dict(pl.concat(rows).select("user_id", "known_time").iter_rows())
+    assert known == {
+        "ann": period_from_name(WEEK, "2026-W13").end + timedelta(hours=1),
+        "bob": NOW,
+    }
 
 
 def test_a_new_model_forecasts_everyone_again():

@@ -38,7 +38,13 @@ class Process:
     log: Path
 
 
-def publish(layout: Layout, made: Catalogue, ranker: Ranker) -> str:
+def publish(
+    layout: Layout,
+    made: Catalogue,
+    ranker: Ranker,
+    tenant: str = DEFAULT_TENANT,
+    model_version: str = "m1",
+) -> str:
     """Put a live model and its index into a data folder; return the space."""
     width = made.items_ND.shape[1]
     backbone = BackboneSpec(name="toy", weights_sha256="0" * 64, width=width)
@@ -46,7 +52,7 @@ def publish(layout: Layout, made: Catalogue, ranker: Ranker) -> str:
         mean_B=np.zeros(width, np.float32), projection_BD=np.eye(width, dtype=np.float32)
     )
     model = Model(
-        model_version="m1",
+        model_version=model_version,
         space_id=space_id_of(backbone, tower),
         backbone=backbone,
         tower=tower,
@@ -57,12 +63,12 @@ def publish(layout: Layout, made: Catalogue, ranker: Ranker) -> str:
         data_sha256="1" * 64,
         metrics={},
     )
-    folder = layout.root / "made"
+    folder = layout.root / f"made-{tenant}"
     info = save_model(folder, model)
     registry = FolderRegistry(layout)
-    registry.add(DEFAULT_TENANT, str(folder), info)
-    registry.promote(DEFAULT_TENANT, info.model_version)
-    FolderCatalogues(layout).publish(DEFAULT_TENANT, replace(made, space_id=model.space_id))
+    registry.add(tenant, str(folder), info)
+    registry.promote(tenant, info.model_version)
+    FolderCatalogues(layout).publish(tenant, replace(made, space_id=model.space_id))
     return model.space_id
 
 

@@ -1,6 +1,7 @@
 """InterestService over a real server: vectors, batches, trajectories, forecasts."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -300,11 +301,34 @@ async def test_an_old_forecast_is_stale(world):
     assert reply.basis.is_stale
 
 
-async def test_a_past_forecast_is_not_served_yet(world):
-    world.put_forecast("u", forecast("2026-W46"))
-    request = pb.GetForecastRequest(user_id="u", as_of=as_of(NOW - timedelta(days=1)))
-    failed = await refusal(world.interest_service.GetForecast(request))
-    assert (failed.code, failed.reason) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
+async def test_a_past_forecast_is_the_newest_that_had_been_made(world):
+    # Each is made and known when its period closes; W45 is made again a day later.
+    for name, days in (("2026-W44", 0), ("2026-W45", 0), ("2026-W46", 0), ("2026-W45", 1)):
+        end = period_from_name(WEEK, name).end
+        made = forecast(name)
+        again = replace(made, means_HD=made.means_HD + days, computed_time=end + timedelta(days))
+        world.put_forecast("u", again)
+    close = period_from_name(WEEK, "2026-W45").end
+
+    async def ask(event_time, ingest_time, period=""):
+        request = pb.GetForecastRequest(
+            user_id="u", period=period, as_of=as_of(event_time, ingest_time)
+        )
+        return await world.interest_service.GetForecast(request)
+
+    reply = await ask(close, close)
+    assert [f.period for f in reply.forecasts] == ["2026-W46", "2026-W47", "2026-W48", "2026-W49"]
+    assert reply.made_time.ToDatetime(UTC) == close
+    assert np.frombuffer(reply.forecasts[0].mean.values, "<f4").tolist() == [1.0, -1.0]
+    later = await ask(close, close + timedelta(days=2))
+    assert np.frombuffer(later.forecasts[0].mean.values, "<f4").tolist() == [2.0, 0.0]
+    before = await ask(close - timedelta(seconds=1), NOW)
+    assert before.made_time.ToDatetime(UTC) == period_from_name(WEEK, "2026-W44").end
+    one = await ask(close, close, "2026-W47")
+    assert [f.horizon for f in one.forecasts] == [2]
+    for instants in ((close - timedelta(weeks=2), NOW), (NOW, close - timedelta(weeks=2))):
+        failed = await refusal(ask(*instants))
+        assert failed.reason == "USER_NOT_FOUND"
 
 
 async def test_history_has_a_limit_and_a_deadline_of_its_own():

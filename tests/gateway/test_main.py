@@ -32,12 +32,12 @@ def test_it_imports_neither_torch_nor_ray_nor_feast_nor_scipy(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from services.gateway import main
+from services.gateway import main, tenants
 from services.runtime.settings import Settings
 from services.store.layout import Layout
 layout = Layout(Path({str(tmp_path)!r}), 8)
 for store in ("sqlite", "redis"):
-    main.open_online_reader(Settings(online_store=store).feast_config(), layout)
+    tenants.open_online_reader(Settings(online_store=store).feast_config(), layout)
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -56,7 +56,10 @@ def test_it_serves_what_is_published_and_says_where(tmp_path):
         assert [item.item_id for item in reply.items] == ["jam", "rye", "soap", "tea"]
         url = f"http://127.0.0.1:{running.metrics_port}/metrics"
         scraped = urllib.request.urlopen(url).read().decode()
-        assert 'code="OK",method="driftline.v1.RecommendationService/RecommendItems"' in scraped
+        assert (
+            'code="OK",method="driftline.v1.RecommendationService/RecommendItems",tenant="default"'
+            in scraped
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,17 @@ from services.core.activity import Activity
 from services.core.periods import period_from_name
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.core.topics import Topics
+from services.core.tower import space_id_of
+from services.store.layout import Layout
+from services.store.model_card import attach_comparison
+from services.store.model_folder import save_model
+from services.store.models import FolderRegistry
+from tests.core.test_promotion import compared
+from tests.encoder.world import model as whole
+from tests.encoder.world import tower
 from tests.gateway.world import (
     NOW,
+    Catalogues,
     Registry,
     World,
     catalogue,
@@ -25,6 +35,7 @@ from tests.gateway.world import (
     serve,
     stamp,
 )
+from tests.store.test_promotion import CARD
 
 
 async def test_a_portrait_names_the_strongest_interests_first(world):
@@ -245,3 +256,60 @@ async def test_an_empty_registry_is_an_empty_list():
     async with serve(World(registry=Registry(models=[]))) as world:
         reply = await world.model_service.ListModels(mo.ListModelsRequest())
     assert (list(reply.models), reply.next_page_token) == ([], "")
+
+
+@pytest.fixture
+async def promoting(tmp_path):
+    """A gateway over a registry on disk: m1 is live, m2 a candidate, far another space's."""
+    registry = FolderRegistry(Layout(tmp_path / "data", 4))
+    far = tower(seed=1)
+    for version, changes in {
+        "m1": {},
+        "m2": {},
+        "far": {"tower": far, "space_id": space_id_of(whole().backbone, far)},
+    }.items():
+        folder = tmp_path / version
+        info = save_model(folder, replace(whole(version, **changes), card=CARD))
+        registry.add("default", str(folder), info)
+    registry.promote("default", "m1")
+    space_id = whole().space_id
+    held = {space_id: replace(catalogue(), space_id=space_id)}
+    async with serve(World(registry=registry, catalogues=Catalogues(held=held))) as world:
+        yield world
+
+
+async def test_a_promoted_model_is_live_and_what_it_was_judged_by_is_said(promoting):
+    folder = Path(promoting.registry.folder("default", "m2"))
+    attach_comparison(folder, compared(0.01, 0.03).to_json())
+    reply = await promoting.model_service.PromoteModel(mo.PromoteModelRequest(model_version="m2"))
+    assert (reply.model.model_version, reply.model.stage) == ("m2", mo.MODEL_STAGE_LIVE)
+    assert reply.previous_model_version == "m1"
+    assert (reply.comparison.live_model_version, reply.comparison.user_count) == ("m1", 400)
+    assert (reply.comparison.gain_low, reply.comparison.gain_high) == (0.01, 0.03)
+    assert list(reply.comparison.learned_from_answers) == ["m1"]
+    await promoting.state.poll()
+    assert promoting.state.served().model.model_version == "m2"
+
+
+async def test_a_model_that_is_proven_worse_is_refused_with_the_proof(promoting):
+    folder = Path(promoting.registry.folder("default", "m2"))
+    attach_comparison(folder, compared(-0.07, -0.01).to_json())
+    request = mo.PromoteModelRequest(model_version="m2")
+    failed = await refusal(promoting.model_service.PromoteModel(request))
+    assert (failed.code, failed.reason) == ("FAILED_PRECONDITION", "WORSE_THAN_LIVE")
+    assert failed.metadata["live_model_version"] == "m1"
+    assert "-0.0700 to -0.0100" in failed.metadata["proof"]
+    request.accepts_worse = True
+    reply = await promoting.model_service.PromoteModel(request)
+    assert reply.model.model_version == "m2"
+
+
+async def test_a_model_of_another_space_or_none_at_all_is_not_promoted(promoting):
+    request = mo.PromoteModelRequest(model_version="far", accepts_worse=True)
+    failed = await refusal(promoting.model_service.PromoteModel(request))
+    assert (failed.code, failed.reason) == ("FAILED_PRECONDITION", "SPACE_MISMATCH")
+    request = mo.PromoteModelRequest(model_version="m9")
+    failed = await refusal(promoting.model_service.PromoteModel(request))
+    assert (failed.code, list(failed.fields)) == ("INVALID_ARGUMENT", ["model_version"])
+    reply = await promoting.model_service.PromoteModel(mo.PromoteModelRequest(model_version="m2"))
+    assert not reply.HasField("comparison")

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 from driftline.v1 import (
+    content_service_pb2_grpc,
     event_service_pb2_grpc,
     interest_service_pb2_grpc,
     model_service_pb2_grpc,
@@ -32,6 +33,7 @@ from services.gateway.state import GatewayState
 from services.runtime.metrics import Metrics
 from services.runtime.server import serving
 from services.runtime.settings import Settings
+from services.store.demand_files import MemoryDemand
 from services.store.memory_events import EventMemory, MemoryInbox, MemoryTables
 from services.store.memory_features import MemoryFeatures
 from services.store.overlays import MemoryOverlays
@@ -220,11 +222,14 @@ class World:
     registry: Registry = field(default_factory=Registry)
     catalogues: Catalogues = field(default_factory=Catalogues)
     overlays: MemoryOverlays = field(default_factory=MemoryOverlays)
+    demand: MemoryDemand = field(default_factory=MemoryDemand)
     # Set to replace what reads history or takes events.
     history: Any = None
     inbox: Any = None
     state: GatewayState = field(init=False)
     channel: grpc.aio.Channel = field(init=False)
+    # host:port.
+    target: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.features.apply(DEFAULT_TENANT, SPACE)
@@ -273,6 +278,10 @@ class World:
         return profile_service_pb2_grpc.ProfileServiceStub(self.channel)
 
     @property
+    def content_service(self) -> Any:
+        return content_service_pb2_grpc.ContentServiceStub(self.channel)
+
+    @property
     def privacy_service(self) -> Any:
         return privacy_service_pb2_grpc.PrivacyServiceStub(self.channel)
 
@@ -292,10 +301,12 @@ async def serve(world: World, **settings: Any) -> AsyncIterator[World]:
         rejects=world.tables,
         registry=world.registry,
         overlays=world.overlays,
+        demand=world.demand,
     )
     await world.state.start()
     async with serving(chosen, services_of(chosen, world.state, ports), Metrics()) as where:
-        world.channel = grpc.aio.insecure_channel(f"127.0.0.1:{where.port}")
+        world.target = f"127.0.0.1:{where.port}"
+        world.channel = grpc.aio.insecure_channel(world.target)
         async with world.channel:
             yield world
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from services.runtime.server import check_listening_is_safe, is_loopback
 from services.runtime.settings import Settings
 from tests.k8s.manifests import containers, named, of_kind, pods
 
@@ -68,6 +69,19 @@ def test_configured_values_are_accepted(resources, monkeypatch):
     settings = Settings()
     assert settings.online_store == "redis"
     assert not settings.data_dir.is_relative_to("/tmp")
+
+
+def test_the_gateway_listens_outside_loopback_and_asks_everyone_for_a_credential(
+    resources, monkeypatch
+):
+    for name, value in settings_of(resources).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert not is_loopback(settings.host)
+    check_listening_is_safe(settings)
+    assert settings.asks_for_credentials()
+    # Hashes only, on the volume that all gateways share.
+    assert settings.keys_path().is_relative_to(settings.data_dir)
 
 
 def test_ports_agree_with_the_settings(resources, monkeypatch):

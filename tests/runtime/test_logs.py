@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 import structlog
 
+from services.core.access import ANYONE, Principal
 from services.runtime.logs import call_log, configure_logs, trace_of
 
 
@@ -81,12 +82,18 @@ def test_causes_are_part_of_a_trace():
     assert "KeyError" in trace
 
 
+KNOWN = Principal(tenant="acme", scopes=frozenset(), key_id="0123")
+
+
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_a_calls_line_is_the_one_structlog_would_write(stream, level):
+@pytest.mark.parametrize(
+    ("caller", "who"), [(ANYONE, {}), (KNOWN, {"tenant": "acme", "key_id": "0123"})]
+)
+def test_a_calls_line_is_the_one_structlog_would_write(stream, level, caller, who):
     configure_logs(level, stream)
-    call_log('a.B/"C"')("OK", 0.00123449, "req-1")
+    call_log('a.B/"C"')("OK", 0.00123449, "req-1", caller)
     structlog.get_logger().info(
-        "rpc", method='a.B/"C"', code="OK", duration_ms=1.234, request_id="req-1"
+        "rpc", method='a.B/"C"', code="OK", duration_ms=1.234, request_id="req-1", **who
     )
     ours, theirs = lines(stream)
     stamps = [line.pop("timestamp") for line in (ours, theirs)]
@@ -98,5 +105,5 @@ def test_a_calls_line_is_the_one_structlog_would_write(stream, level):
 
 def test_calls_are_not_logged_above_the_info_level(stream):
     configure_logs("warning", stream)
-    call_log("a.B/C")("OK", 0.001, "req-1")
+    call_log("a.B/C")("OK", 0.001, "req-1", ANYONE)
     assert stream.getvalue() == ""

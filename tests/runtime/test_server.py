@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.runtime.metrics import Metrics
-from services.runtime.server import check_listening_is_safe, is_loopback, serving
+from services.runtime.server import check_listening_is_safe, is_loopback, serving, told_insecure
 from services.runtime.settings import Settings
 from tests.runtime.scripted import call, free_port, running, until
 
@@ -122,7 +122,7 @@ async def test_metrics_count_calls_by_method_and_code():
         with pytest.raises(grpc.aio.AioRpcError):
             await call(channel, "")
         text, after = await scrape()
-    method = 'method="driftline.v1.InterestService/GetInterest"'
+    method = 'method="driftline.v1.InterestService/GetInterest",tenant="default"'
     for name, count in {
         f'driftline_rpc_calls_total{{code="OK",{method}}}': 2,
         f'driftline_rpc_calls_total{{code="INVALID_ARGUMENT",{method}}}': 1,
@@ -157,7 +157,13 @@ async def test_a_port_belongs_to_one_process_unless_it_is_shared():
 def test_it_refuses_to_listen_in_the_clear_where_others_can_connect(host):
     with pytest.raises(SystemExit, match="DRIFTLINE_HOST"):
         check_listening_is_safe(Settings(host=host))
-    check_listening_is_safe(Settings(host=host, insecure_listen=True))
+    with pytest.raises(SystemExit, match=r"DRIFTLINE_HOST.*anyone there could call.*keys create"):
+        check_listening_is_safe(Settings(host=host, insecure_listen=True))
+    with pytest.raises(SystemExit, match=r"DRIFTLINE_HOST.*TLS"):
+        check_listening_is_safe(Settings(host=host, auth="required"))
+    check_listening_is_safe(Settings(host=host, insecure_listen=True, auth="required"))
+    check_listening_is_safe(Settings(host=host, insecure_listen=True, auth="none"))
+    check_listening_is_safe(told_insecure(Settings(host=host)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])

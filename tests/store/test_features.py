@@ -245,6 +245,21 @@ def test_some_users_and_some_features_are_read_alone(stores):
     assert features.read_offline(TENANT, view, 2, ["t"], ["event_count"]).columns == kept
 
 
+def test_rows_that_are_new_come_in_a_new_part_which_is_read_alone(stores):
+    features, _ = stores
+    view, bucket = by_period_view(WEEK, SPACE), 0
+    assert features.offline_parts(TENANT, view, bucket) == []
+    features.append_offline(TENANT, view, bucket, "b.1", period_rows(["v"], 0.5))
+    assert features.offline_parts(TENANT, view, bucket) == ["b.1"]
+    features.append_offline(TENANT, view, bucket, "a", period_rows(["v", "w"], 1.0))
+    assert features.offline_parts(TENANT, view, bucket) == ["a", "b.1"]
+    old = features.read_offline(TENANT, view, bucket, parts=["b.1"])
+    assert old["user_id"].to_list() == ["v"]
+    some = features.read_offline(TENANT, view, bucket, ["w"], ["event_count"], ["a", "b.1"])
+    assert some["user_id"].to_list() == ["w"]
+    assert features.read_offline(TENANT, view, bucket, parts=[]).is_empty()
+
+
 async def test_erasing_a_user_leaves_the_others(stores):
     features, reader = stores
     online, offline = interest_view(WEEK, SPACE), by_period_view(WEEK, SPACE)

@@ -7,14 +7,16 @@ import pytest
 
 from services.core.errors import NotReady
 from services.core.periods import Period, period_from_name
+from services.core.records import Forecast
 from services.core.schema import DEFAULT_TENANT as TENANT
-from services.core.schema import Granularity, bucket_of, by_period_view
+from services.core.schema import Granularity, bucket_of, by_period_view, forecast_view
 from services.core.views import view_named
 from services.store import offline_parts
-from services.store.frames import by_period_frame
+from services.store.frames import by_period_frame, rows_frame
 from services.store.history_reader import ParquetHistory
 from services.store.layout import Layout
 from services.store.memory_features import MemoryFeatures
+from services.store.rows import features_of_forecast
 
 SPACE, WEEK, BUCKETS = "tiny_00000001", Granularity.WEEK, 4
 HOUR = timedelta(hours=1)
@@ -49,18 +51,23 @@ class World:
 
 @pytest.fixture(params=["memory", "parquet"])
 def world(request, tmp_path):
-    view = by_period_view(WEEK, SPACE)
+    by_period = by_period_view(WEEK, SPACE)
     if request.param == "memory":
         features = MemoryFeatures(BUCKETS)
         features.apply(TENANT, SPACE)
         return World(
-            features, lambda b, part, rows: features.append_offline(TENANT, view, b, part, rows)
+            features,
+            lambda b, part, rows, view=by_period: features.append_offline(
+                TENANT, view, b, part, rows
+            ),
         )
     layout = Layout(tmp_path, BUCKETS)
     offline_parts.declare(layout, TENANT, SPACE)
     return World(
         ParquetHistory(layout),
-        lambda b, part, rows: offline_parts.append(layout, TENANT, view_named(view), b, part, rows),
+        lambda b, part, rows, view=by_period: offline_parts.append(
+            layout, TENANT, view_named(view), b, part, rows
+        ),
     )
 
 
@@ -122,6 +129,49 @@ async def test_vectors_carry_their_times(world):
     assert vector.known_time == W1.end + HOUR
     assert vector.computed_time == NOW
     assert vector.vec_D.dtype == np.float32
+
+
+async def test_once_a_space_is_declared_only_what_was_computed_by_then_counts(world):
+    # Declared when the fixture made it; asked for an instant after that.
+    asked = datetime.now(UTC)
+    world.put(W1, 1.0, known=asked, computed=asked)
+    # A gap that a late event fills afterwards, as if it had been known at its close.
+    world.backfill(W2, 2.0, computed=asked + HOUR)
+    assert await world.read(event_time=asked, ingest_time=asked) == [("2017-W18", 1.0)]
+    both = await world.read(event_time=asked, ingest_time=asked + HOUR)
+    assert both == [("2017-W18", 1.0), ("2017-W19", 2.0)]
+
+
+async def test_the_newest_forecast_that_had_been_made_is_found(world):
+    view = forecast_view(WEEK, SPACE)
+    for number, (period, value, computed) in enumerate(
+        ((W1, 1.0, W1.end), (W2, 2.0, W2.end), (W1, 3.0, W2.end + HOUR))
+    ):
+        features = features_of_forecast(
+            Forecast(
+                means_HD=np.array([[value, 0]], np.float32),
+                scales_HD=np.ones((1, 2), np.float32),
+                horizons=(1,),
+                made_at=period,
+                forecaster="ema",
+                model_version="m",
+                computed_time=computed,
+            )
+        )
+        rows = rows_frame(view, ["ü"], [features], computed_time=computed)
+        world.append(bucket_of("ü", BUCKETS), f"f{number}", rows, view)
+
+    async def made(event_time, ingest_time):
+        found = await world.reader.forecast_at(
+            TENANT, SPACE, "ü", WEEK, event_time=event_time, ingest_time=ingest_time
+        )
+        return found and (found.made_at.name, float(found.means_HD[0, 0]), found.space_id)
+
+    assert await made(W1.start, NOW) is None
+    assert await made(W1.end, W1.end) == ("2017-W18", 1.0, SPACE)
+    assert await made(W1.end, NOW) == ("2017-W18", 3.0, SPACE)
+    assert await made(W2.end, W2.end) == ("2017-W19", 2.0, SPACE)
+    assert await made(NOW, W1.end - HOUR) is None
 
 
 async def test_a_space_nobody_applied_is_not_ready(world):

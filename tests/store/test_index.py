@@ -1,11 +1,12 @@
 """Published catalogues, in memory and as folders."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
+from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady, SpaceMismatch
 from services.core.ranking import ItemStats
 from services.core.schema import DEFAULT_TENANT as TENANT
 from services.core.topics import Topics
@@ -207,3 +208,12 @@ def test_damaged_topics_are_not_served(layout):
     file.write_text(file.read_text().replace("jam", "ham"))
     with pytest.raises(DependencyUnavailable, match=r"topics\.json"):
         FolderCatalogues(layout).current(TENANT, SPACE)
+
+
+def test_an_index_that_was_copied_from_another_space_is_refused(layout):
+    FolderCatalogues(layout).publish(TENANT, catalogue("a"))
+    other = "tiny_00000002"
+    shutil.copytree(layout.index_dir(TENANT, SPACE), layout.index_dir(TENANT, other))
+    with pytest.raises(SpaceMismatch) as caught:
+        FolderCatalogues(layout).current(TENANT, other)
+    assert caught.value.metadata == {"expected_space_id": other, "actual_space_id": SPACE}

@@ -42,3 +42,14 @@ def test_a_model_is_read_once_and_a_promotion_is_seen_at_the_next_call(tmp_path:
 def test_no_live_model_says_so(tmp_path: Path):
     with pytest.raises(NotReady, match="train"):
         LiveModels(Registry(tmp_path)).model("default")
+
+
+def test_a_model_is_given_by_name_and_stays_in_memory_beside_the_live_one(tmp_path: Path):
+    registry = Registry(tmp_path)
+    models = LiveModels(registry)
+    registry.make("m2")
+    registry.make("m1")
+    for _ in range(2):
+        assert models.named("default", "").model_version == "m1"
+        assert models.named("default", "m2").model_version == "m2"
+    assert registry.reads == 2

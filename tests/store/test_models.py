@@ -157,3 +157,39 @@ def test_threads_that_add_and_promote_leave_one_live_model(registry, layout, tmp
     assert found.count("live") == 1
     assert found.count("previous") == 1
     assert len(found) == 6
+
+
+def test_a_shadow_and_the_live_model_change_places_in_one_step(registry, tmp_path):
+    for day, version in enumerate(("m1", "m2", "m3")):
+        registry.add(TENANT, *made(tmp_path, version, day))
+    registry.promote(TENANT, "m1")
+    assert registry.shadow(TENANT) is None
+    with pytest.raises(InvalidArgument, match="m1 is live already"):
+        registry.set_shadow(TENANT, "m1")
+    with pytest.raises(InvalidArgument, match="no model"):
+        registry.set_shadow(TENANT, "m9")
+    registry.set_shadow(TENANT, "m3")
+    # To be a shadow is beside what a model is otherwise.
+    assert stages(registry) == {"m3": "candidate", "m2": "", "m1": "live"}
+    with pytest.raises(InvalidArgument, match="not migrated to"):
+        registry.switch(TENANT, "m2")
+    registry.switch(TENANT, "m3")
+    assert stages(registry) == {"m3": "live", "m2": "", "m1": "previous"}
+    assert registry.shadow(TENANT).model_version == "m1"
+    registry.switch(TENANT, "m3")  # again changes nothing
+    assert registry.shadow(TENANT).stage == "previous"
+    registry.switch(TENANT, "m1")
+    assert stages(registry) == {"m3": "previous", "m2": "", "m1": "live"}
+    assert registry.shadow(TENANT).model_version == "m3"
+    registry.set_shadow(TENANT, None)
+    assert registry.shadow(TENANT) is None
+    assert stages(registry) == {"m3": "previous", "m2": "", "m1": "live"}
+
+
+def test_a_shadow_that_is_promoted_outright_is_no_shadow_any_more(registry, tmp_path):
+    for day, version in enumerate(("m1", "m2")):
+        registry.add(TENANT, *made(tmp_path, version, day))
+    registry.promote(TENANT, "m1")
+    registry.set_shadow(TENANT, "m2")
+    registry.promote(TENANT, "m2")
+    assert registry.shadow(TENANT) is None

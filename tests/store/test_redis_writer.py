@@ -14,11 +14,12 @@ from services.core.schema import DEFAULT_TENANT as TENANT
 from services.core.schema import Granularity, interest_view
 from services.core.views import view_named, views_of
 from services.store.feast_config import FeastConfig
-from services.store.features import FeastFeatures, as_pandas
+from services.store.features import FeastFeatures
 from services.store.frames import conform, rows_frame
 from services.store.layout import Layout
 from services.store.redis_writer import CHUNK_ROWS, write_rows
 from services.store.wire import entity_key, redis_field, redis_key
+from tests.feast_rows import as_pandas
 from tests.store.test_readers import USERS, some_features
 
 SPACE = "tiny_00000001"

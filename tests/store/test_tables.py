@@ -131,6 +131,16 @@ def test_events_are_read_by_bucket_in_order(log):
     assert sum(log.tables.read_events(TENANT, bucket).height for bucket in range(8)) == 4
 
 
+def test_some_users_are_read_alone_however_many_files_hold_them(log):
+    for n, user in enumerate(("u1", "u2", "u1")):
+        log.tables.append_events(TENANT, stored(f"e{n}", user=user), f"batch-{n}")
+    bucket = bucket_of("u1", 8)
+    mine = log.tables.read_events(TENANT, bucket, ["u1", "nobody"])
+    assert mine.equals(log.tables.read_events(TENANT, bucket).filter(pl.col("user_id") == "u1"))
+    assert mine["event_id"].to_list() == ["e0", "e2"]
+    assert log.tables.read_events(TENANT, bucket, []).is_empty()
+
+
 def test_stored_ids_are_found_whatever_their_bucket(log):
     log.tables.append_events(TENANT, pl.concat([stored("a"), stored("b", user="u2")]), "1")
     found = log.tables.known_events(TENANT, pl.Series(["b", "a", "nope", "a"]))

@@ -16,7 +16,7 @@ from tests.training.origins import POOLING, SMALL, origins_of, planted
 TWO = ComputeConfig(workers=2)
 # Without dropout workers differ from one by rounding alone.
 PLAIN = replace(
-    SMALL, query_dropout=0.0, history_dropout=0.0, id_dropout=0.0,
+    SMALL, query_dropout=0.0, history_dropout=0.0, id_dropout=0.0, id_lag=0,
     epochs=0, epoch_choices=(1, 3), batch_users=11,
 )  # fmt: skip
 # Long enough to be killed on the way.

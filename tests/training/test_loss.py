@@ -9,7 +9,9 @@ from services.training.ranker import RankerModule
 from services.training.start import start_tower
 from tests.training.origins import POOLING, SMALL, origins_of, planted
 
-PLAIN = replace(SMALL, query_dropout=0.0, history_dropout=0.0, id_dropout=0.0, has_ids=False)
+PLAIN = replace(
+    SMALL, query_dropout=0.0, history_dropout=0.0, id_dropout=0.0, id_lag=0, has_ids=False
+)
 
 
 def scene(config):

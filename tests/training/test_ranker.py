@@ -68,12 +68,38 @@ def test_scores_of_some_columns_are_those_of_all():
 def test_an_item_that_nobody_had_yet_is_learned_from_its_text_alone():
     data, text = planted()
     module = random_module(data, text).train()
-    nobody = torch.zeros(data.item_count, dtype=torch.bool)
+    unseen = torch.full((data.item_count,), -1)
     parts = torch.nn.functional.normalize(
         (torch.from_numpy(text) - module.mean_V) @ module.projection_VD, dim=1
     )
-    torch.testing.assert_close(module.items(torch.from_numpy(text), nobody), parts)
-    assert not torch.allclose(module.items(torch.from_numpy(text), ~nobody), parts)
+    torch.testing.assert_close(module.items(torch.from_numpy(text), unseen), parts)
+    assert not torch.allclose(module.items(torch.from_numpy(text), unseen + 100), parts)
+
+
+def test_a_young_item_is_mostly_learned_from_its_text_and_an_old_one_never_for_its_age():
+    data, text = planted()
+    module = random_module(data, text)
+    module.config = replace(module.config, id_dropout=0.0, id_lag=6)
+    torch.manual_seed(0)
+    kept = {}
+    for age in (0, 3, 6):
+        age_N = torch.full((data.item_count,), age)
+        with_ids = module.eval().items(torch.from_numpy(text))
+        steps = [module.train().items(torch.from_numpy(text), age_N) for _ in range(200)]
+        kept[age] = np.mean([torch.allclose(items, with_ids) for items in steps])
+    # One lag of seven leaves an item of its first period its id, four of seven one of three.
+    assert kept[6] == 1.0
+    assert 0.07 < kept[0] < 0.22
+    assert 0.46 < kept[3] < 0.69
+
+
+def test_the_age_of_an_item_counts_periods_since_its_first_event():
+    data, _ = planted()
+    period = int(data.period_E.max())
+    origin = make_origin(data, period, POOLING, WINDOWS)
+    for item in range(data.item_count):
+        before = data.period_E[(data.item_ix_E == item) & (data.period_E < period)]
+        assert origin.age_N[item] == (period - 1 - before.min() if len(before) else -1)
 
 
 def test_without_interest_no_score_depends_on_a_vector():

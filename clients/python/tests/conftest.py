@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from driftline.v1 import (
+    content_service_pb2_grpc,
     event_service_pb2_grpc,
     interest_service_pb2_grpc,
     model_service_pb2_grpc,
@@ -24,6 +25,7 @@ from driftline.v1 import (
 Script = Callable[[str, Any, grpc.ServicerContext], Any]
 
 STUBS = {
+    "Content": content_service_pb2_grpc,
     "Event": event_service_pb2_grpc,
     "Interest": interest_service_pb2_grpc,
     "Model": model_service_pb2_grpc,

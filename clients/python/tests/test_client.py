@@ -251,6 +251,29 @@ def test_every_call_carries_who_asks(serve):
     assert "secret" not in repr(options)
 
 
+async def test_a_token_is_asked_for_before_each_call_and_is_in_no_repr(serve):
+    server = serve(stored)
+    turns = iter(("first-token", "second-token", "third-token"))
+    options = ClientOptions(token=lambda: next(turns))
+    with Client(server.target, options) as client:
+        client.record_events([event()])
+        client.record_events([event()])
+    async with AsyncClient(server.target, options) as client:
+        await client.record_events([event()])
+    assert [m["authorization"] for m in server.metadata] == [
+        "Bearer first-token",
+        "Bearer second-token",
+        "Bearer third-token",
+    ]
+    fixed = ClientOptions(token="my-token", api_key=None, tls=Tls(key=b"my-private-key"))
+    assert "my-token" not in repr(fixed)
+    assert "my-private-key" not in repr(fixed)
+    with pytest.raises(ValueError, match="one of them"):
+        Client(server.target, ClientOptions(token="t", api_key="k"))
+    with pytest.raises(ValueError, match="token: would travel"):
+        Client("gateway.example:443", ClientOptions(token="t"))
+
+
 def test_an_api_key_does_not_leave_the_machine_in_plain_text():
     with pytest.raises(ValueError, match="plain text"):
         Client("gateway.example:443", ClientOptions(api_key="secret"))

@@ -7,7 +7,21 @@ from array import array
 import numpy as np
 import pytest
 
-from driftline import SpaceMismatchError, Vector, cosine, distance, dot, mean, norm, normalise
+from driftline import (
+    Basis,
+    BasisKind,
+    Granularity,
+    PeriodVector,
+    SpaceMismatchError,
+    Trajectory,
+    Vector,
+    cosine,
+    distance,
+    dot,
+    mean,
+    norm,
+    normalise,
+)
 
 
 def test_arithmetic_of_one_space():
@@ -22,7 +36,22 @@ def test_arithmetic_of_one_space():
     assert mean([a, b], [1, 3]) == Vector("s_1", [3.75, -1.25])
 
 
-@pytest.mark.parametrize("operation", [cosine, dot, distance, lambda a, b: mean([a, b])])
+def as_trajectory(*vectors):
+    """Return what a trajectory of these vectors gives as one array."""
+    basis = Basis(kind=BasisKind.PERSONAL)
+    times = {"period_start": None, "period_end": None, "event_count": 1, "computed_time": None}
+    periods = tuple(
+        PeriodVector(vector=one, granularity=Granularity.WEEK, period="2026-W47", **times)
+        for one in vectors
+    )
+    return Trajectory(
+        user_id="u", granularity=Granularity.WEEK, interests=periods, basis=basis
+    ).to_array()
+
+
+@pytest.mark.parametrize(
+    "operation", [cosine, dot, distance, lambda a, b: mean([a, b]), as_trajectory]
+)
 def test_two_spaces_are_never_mixed(operation):
     with pytest.raises(SpaceMismatchError) as caught:
         operation(Vector("a_1", [1.0]), Vector("b_1", [1.0]))

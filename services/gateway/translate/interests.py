@@ -93,7 +93,7 @@ def trajectory_query_from_pb(request: pb.GetTrajectoryRequest, now: Instants) ->
 
 def trajectory_to_pb(answer: TrajectoryAnswer) -> pb.GetTrajectoryResponse:
     """Return the response."""
-    token = ""
+    token = ""  # nosec B105
     if answer.next_before is not None:
         token = trajectory_token(answer.granularity, answer.next_before)
     response = pb.GetTrajectoryResponse(next_page_token=token, basis=basis_to_pb(answer.basis))

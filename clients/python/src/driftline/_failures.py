@@ -3,7 +3,11 @@
 from typing import Any, TypeVar
 
 import grpc
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from . import errors as e
@@ -12,18 +16,22 @@ DOMAIN = "driftline.dev"
 _PREFIX = "ERROR_REASON_"
 _DETAILS_KEY = "grpc-status-details-bin"
 _REQUEST_ID_KEY = "x-request-id"
-_D = TypeVar("_D", BadRequest, ErrorInfo)
+_D = TypeVar("_D", BadRequest, ErrorInfo, RetryInfo)
 
 _BY_REASON: dict[str, type[e.DriftlineError]] = {
     "INVALID_ARGUMENT": e.InvalidArgumentError,
     "USER_NOT_FOUND": e.UserNotFoundError,
     "ITEM_NOT_FOUND": e.ItemNotFoundError,
+    "COHORT_TOO_SMALL": e.CohortTooSmallError,
     "SPACE_MISMATCH": e.SpaceMismatchError,
+    "WORSE_THAN_LIVE": e.WorseThanLiveError,
     "OVERLOADED": e.OverloadedError,
     "DEPENDENCY_UNAVAILABLE": e.UnavailableError,
     "NOT_READY": e.NotReadyError,
     "EVENT_CONFLICT": e.EventConflictError,
     "CANCELLED": e.DeadlineError,
+    "UNAUTHENTICATED": e.AccessDeniedError,
+    "PERMISSION_DENIED": e.AccessDeniedError,
     "INTERNAL": e.InternalError,
     "UNIMPLEMENTED": e.UnsupportedError,
 }
@@ -72,7 +80,10 @@ def error_from_rpc(failure: Any) -> e.DriftlineError:
             code=code.name,
             request_id=facts["request_id"],
         )
-    return kind(message, **facts)
+    error = kind(message, **facts)
+    if isinstance(error, e.OverloadedError) and (retry := _detail(status, RetryInfo)) is not None:
+        error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1e3
+    return error
 
 
 def _status(data: str | bytes | None) -> Status:

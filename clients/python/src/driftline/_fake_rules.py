@@ -8,7 +8,7 @@ from ._plans import Call
 from .errors import InvalidArgumentError, UnsupportedError, Violation
 
 _MAX_ID_BYTES = 256
-_MAX_LENGTH = {"topic_id": 64}
+_MAX_LENGTH = {"topic_id": 64, "topic_ids": 64}
 _MAX_PAGE = {
     "GetTrajectory": 366,
     "RecommendItems": 200,
@@ -16,6 +16,7 @@ _MAX_PAGE = {
     "ExportRecommendations": 200,
     "FindSimilarItems": 200,
     "GetProfile": 50,
+    "ForecastTopicDemand": 64,
     "ListModels": 100,
     "ListRejects": 1000,
 }
@@ -28,6 +29,7 @@ _IDS = (
     "other_item_ids",
     "user_ids",
     "topic_id",
+    "topic_ids",
 )
 _MANY_CATEGORIES = (
     "RecommendItems",
@@ -36,8 +38,14 @@ _MANY_CATEGORIES = (
     "FindSimilarItems",
 )
 _SHARES = ("diversity", "exploration_share")
-_MAX_BYTES = {"title": 1024, "text": 16384, "period": 16}
-_MAX_COUNT = {"excluded_item_ids": 1000, "allowed_item_ids": 1000, "other_item_ids": 99}
+_MAX_BYTES = {"cohort": 128, "title": 1024, "text": 16384, "period": 16}
+_MAX_COUNT = {
+    "excluded_item_ids": 1000,
+    "allowed_item_ids": 1000,
+    "other_item_ids": 99,
+    "topic_ids": 64,
+}
+_MAX_NUMBER = {"horizon_count": 28, "history_count": 182}
 
 
 def check(call: Call, now: datetime) -> None:
@@ -83,6 +91,9 @@ def _violations(method: str, message: Any, within: str) -> Iterator[Violation]:
     for name, most in _MAX_BYTES.items():
         if len(getattr(message, name, "").encode()) > most:
             yield Violation(f"{within}{name}", f"must be at most {most} bytes")
+    for name, most in _MAX_NUMBER.items():
+        if not 0 <= getattr(message, name, 0) <= most:
+            yield Violation(f"{within}{name}", f"must be in [0, {most}]")
     most_page = _MAX_PAGE.get(method, 0)
     if most_page and hasattr(message, "page_size") and not 0 <= message.page_size <= most_page:
         yield Violation(f"{within}page_size", f"must be in [0, {most_page}]")
@@ -90,7 +101,7 @@ def _violations(method: str, message: Any, within: str) -> Iterator[Violation]:
 
 def _texts(message: Any, name: str, within: str, most_categories: int) -> Iterator[Violation]:
     value = getattr(message, name, None)
-    if value is None:
+    if value is None or _is_other_of_oneof(message, name):
         return
     is_list = not isinstance(value, str)
     is_category = name.endswith("categories")
@@ -102,6 +113,11 @@ def _texts(message: Any, name: str, within: str, most_categories: int) -> Iterat
         if not 1 <= len(one.encode()) <= longest:
             path = f"{within}{name}[{i}]" if is_list else f"{within}{name}"
             yield Violation(path, f"must be 1 to {longest} bytes")
+
+
+def _is_other_of_oneof(message: Any, name: str) -> bool:
+    of = message.DESCRIPTOR.fields_by_name[name].containing_oneof
+    return of is not None and message.WhichOneof(of.name) not in (None, name)
 
 
 def _shares(message: Any, within: str) -> Iterator[Violation]:

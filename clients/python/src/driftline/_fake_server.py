@@ -11,6 +11,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from . import errors as e
+from ._fake_content import FakeDemand
+from ._fake_events import keep_one
 from ._fake_ranking import among_declared, cited, is_allowed, is_in, scored_item, share
 from ._fake_rules import check
 from ._periods import KEPT, period_bounds
@@ -74,6 +76,7 @@ class FakeServer:
     corrections: dict[str, dict[str, profile_service_pb2.TopicCorrection]] = field(
         default_factory=dict
     )
+    demand: FakeDemand = field(default_factory=FakeDemand)
     # In catalogue order.
     items: dict[str, event_pb2.Item] = field(default_factory=dict)
     item_vectors: dict[str, Vector] = field(default_factory=dict)
@@ -116,7 +119,7 @@ class FakeServer:
                     metadata={"event_id": event.event_id, "field": field_path},
                 )
         for event in seen.values():
-            self._settle(event)
+            keep_one(self.events, self.rejects, event, instant(self.now(), "now"))
         return event_service_pb2.RecordEventsResponse(
             event_count=len(request.events), ingest_time=instant(self.now(), "now")
         )
@@ -305,6 +308,12 @@ class FakeServer:
         held = self.corrections.get(user_id, {})
         return [held[topic_id] for topic_id in sorted(held)]
 
+    def _ForecastTopicDemand(self, request: Any) -> Message:
+        return self.demand.forecast(request, self.now(), self.space_id)
+
+    def _DraftBrief(self, request: Any) -> Message:
+        return self.demand.brief(request, self.now(), self.space_id)
+
     def _EraseUser(self, request: Any) -> Message:
         user_id = request.user_id
         self.interests = {key: v for key, v in self.interests.items() if key[0] != user_id}
@@ -318,23 +327,6 @@ class FakeServer:
             erasure_id=f"fake-erasure-{self.erasure_count}",
             requested_time=instant(self.now(), "now"),
         )
-
-    def _settle(self, event: event_pb2.Event) -> None:
-        """Keep the earlier of two events of one id, whichever came first; the other is refused."""
-        held = self.events.setdefault(event.event_id, event)
-        if held == event:
-            return
-        kept, lost = sorted((held, event), key=_rank)
-        self.events[event.event_id] = kept
-        told = event_service_pb2.Reject(
-            source="events" if lost is held else "fake/events",
-            reason="event_id was used before with different content",
-            event_id=lost.event_id,
-            user_id=lost.user_id,
-            ingest_time=instant(self.now(), "now"),
-        )
-        if not any(_told(one) == _told(told) for one in self.rejects):
-            self.rejects.append(told)
 
     def _ListRejects(self, request: Any) -> Message:
         start = int(request.page_token or 0)
@@ -350,6 +342,29 @@ class FakeServer:
         return model_service_pb2.ListModelsResponse(
             models=self.models[start:end],
             next_page_token=str(end) if end < len(self.models) else "",
+        )
+
+    def _PromoteModel(self, request: Any) -> Message:
+        promoted = next((m for m in self.models if m.model_version == request.model_version), None)
+        if promoted is None:
+            problem = f"no model {request.model_version!r}; see ListModels"
+            raise e.InvalidArgumentError(f"model_version: {problem}", field="model_version")
+        live = next((m for m in self.models if m.stage == model_service_pb2.MODEL_STAGE_LIVE), None)
+        if live is not None and live.space_id != promoted.space_id:
+            raise e.SpaceMismatchError(
+                f"{promoted.model_version} is of another space than the live model",
+                expected_space_id=live.space_id,
+                actual_space_id=promoted.space_id,
+            )
+        previous = "" if live is None or live is promoted else live.model_version
+        if live is not None and previous:
+            for model in self.models:
+                if model.stage == model_service_pb2.MODEL_STAGE_PREVIOUS:
+                    model.stage = model_service_pb2.MODEL_STAGE_UNSPECIFIED
+            live.stage = model_service_pb2.MODEL_STAGE_PREVIOUS
+        promoted.stage = model_service_pb2.MODEL_STAGE_LIVE
+        return model_service_pb2.PromoteModelResponse(
+            model=promoted, previous_model_version=previous
         )
 
     def _known(
@@ -420,17 +435,6 @@ class FakeServer:
             if vector and one.item_id in self.item_vectors
         ]
         return min(1.0, max(0.0, 1.0 - max(near))) if near else 1.0
-
-
-def _rank(event: event_pb2.Event) -> tuple[Any, ...]:
-    value = event.value if event.HasField("value") else 1.0
-    kind = event_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
-    ids = (event.user_id.encode(), event.item_id.encode())
-    return (_time(event.event_time), *ids, kind, value)
-
-
-def _told(reject: event_service_pb2.Reject) -> tuple[str, ...]:
-    return (reject.event_id, reject.user_id, reject.reason)
 
 
 def _granularity(request: Any) -> Granularity:

@@ -11,11 +11,13 @@ from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from . import _replies, _requests
+from . import _content_replies, _replies, _requests
+from . import content_types as c
 from . import types as t
 from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
 from .options import Deadlines
+from .promotions import Promotion
 from .rejects import Reject
 
 _T = TypeVar("_T")
@@ -156,6 +158,20 @@ def correct_profile(
     return _replies.corrections(reply)
 
 
+def forecast_demand(
+    cohort: str, topic_ids: Iterable[str], horizon_count: int, history_count: int, page_size: int
+) -> Plan[c.Demand]:
+    request = _requests.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+    reply = yield Call("Content", "ForecastTopicDemand", request)
+    return _content_replies.demand(reply)
+
+
+def draft_brief(topic_id: str, cohort: str) -> Plan[c.Brief]:
+    request = _requests.draft_brief(topic_id, cohort)
+    reply = yield Call("Content", "DraftBrief", request)
+    return _content_replies.brief(reply)
+
+
 def erase_user(user_id: str) -> Plan[t.Erasure]:
     request = _requests.erase_user(user_id)
     reply = yield Call("Privacy", "EraseUser", request, "write")
@@ -200,6 +216,13 @@ def _pages(
         received += len(getattr(page, rows))
         token = page.next_page_token
     return pages
+
+
+def promote_model(model_version: str, accepts_worse: bool) -> Plan[Promotion]:
+    reply = yield Call(
+        "Model", "PromoteModel", _requests.promote_model(model_version, accepts_worse), "write"
+    )
+    return _replies.promotion(reply)
 
 
 def _read(as_of: AsOfLike, reaches_back: bool = False) -> str:

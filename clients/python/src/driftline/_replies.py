@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import types as t
 from .errors import SpaceMismatchError
+from .promotions import Comparison, Promotion
 from .rejects import Reject
 from .v1 import (
     event_service_pb2,
@@ -281,6 +282,29 @@ def models(pages: Iterable[model_service_pb2.ListModelsResponse]) -> tuple[t.Mod
     return tuple(_model(one) for page in pages for one in page.models)
 
 
+def promotion(reply: model_service_pb2.PromoteModelResponse) -> Promotion:
+    said = reply.comparison
+    return Promotion(
+        model=_model(reply.model),
+        previous_model_version=reply.previous_model_version,
+        comparison=Comparison(
+            live_model_version=said.live_model_version,
+            data_sha256=said.data_sha256,
+            split=said.split,
+            figure=said.figure,
+            user_count=said.user_count,
+            candidate_value=said.candidate_value,
+            live_value=said.live_value,
+            gain=said.gain,
+            gain_low=said.gain_low,
+            gain_high=said.gain_high,
+            learned_from_answers=tuple(said.learned_from_answers),
+        )
+        if reply.HasField("comparison")
+        else None,
+    )
+
+
 def basis_from_pb(basis: vector_pb2.AnswerBasis) -> t.Basis:
     personal = basis.kind == vector_pb2.BASIS_KIND_PERSONAL
     return t.Basis(
@@ -321,6 +345,10 @@ def period_vector(message: vector_pb2.InterestVector) -> t.PeriodVector:
     return t.PeriodVector(**_period_fields(message))
 
 
+def granularity(value: vector_pb2.Granularity.ValueType) -> t.Granularity:
+    return _GRANULARITY.get(value, t.Granularity.WEEK)
+
+
 def instant(message: Any, field: str) -> datetime | None:
     """Return a timestamp field as an aware UTC datetime; None where it is unset."""
     if not message.HasField(field):
@@ -332,7 +360,7 @@ def instant(message: Any, field: str) -> datetime | None:
 def _period_fields(message: vector_pb2.InterestVector) -> dict[str, Any]:
     return {
         "vector": _vector(message.vector),
-        "granularity": _GRANULARITY.get(message.granularity, t.Granularity.WEEK),
+        "granularity": granularity(message.granularity),
         "period": message.period,
         "period_start": instant(message, "period_start_time"),
         "period_end": instant(message, "period_end_time"),

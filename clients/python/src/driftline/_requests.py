@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .errors import InvalidArgumentError
 from .types import AsOf, ConsumedPolicy, Event, EventKind, Granularity, Item, TopicWish
 from .v1 import (
+    content_service_pb2,
     event_pb2,
     event_service_pb2,
     interest_service_pb2,
@@ -218,6 +219,27 @@ def correct_profile(
     )
 
 
+def forecast_demand(
+    cohort: str, topic_ids: Iterable[str], horizon_count: int, history_count: int, page_size: int
+) -> content_service_pb2.ForecastTopicDemandRequest:
+    return _made(
+        content_service_pb2.ForecastTopicDemandRequest,
+        cohort=cohort,
+        topic_ids=_texts(topic_ids, "topic_ids"),
+        horizon_count=horizon_count,
+        history_count=history_count,
+        page_size=page_size,
+    )
+
+
+def draft_brief(topic_id: str, cohort: str) -> content_service_pb2.DraftBriefRequest:
+    if bool(topic_id) == bool(cohort):
+        raise InvalidArgumentError("subject: give a topic_id or a cohort, one", field="subject")
+    return _made(
+        content_service_pb2.DraftBriefRequest, topic_id=topic_id or None, cohort=cohort or None
+    )
+
+
 def erase_user(user_id: str) -> privacy_service_pb2.EraseUserRequest:
     return _made(privacy_service_pb2.EraseUserRequest, user_id=user_id)
 
@@ -228,6 +250,14 @@ def list_rejects(page_size: int, token: str) -> event_service_pb2.ListRejectsReq
 
 def list_models(page_size: int, token: str) -> model_service_pb2.ListModelsRequest:
     return _made(model_service_pb2.ListModelsRequest, page_size=page_size, page_token=token)
+
+
+def promote_model(model_version: str, accepts_worse: bool) -> model_service_pb2.PromoteModelRequest:
+    return _made(
+        model_service_pb2.PromoteModelRequest,
+        model_version=model_version,
+        accepts_worse=accepts_worse,
+    )
 
 
 def next_page_size(limit: int | None, received: int, most: int) -> int:

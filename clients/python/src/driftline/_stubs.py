@@ -3,6 +3,7 @@
 from typing import Any
 
 from ._plans import Call
+from .v1.content_service_pb2_grpc import ContentServiceStub
 from .v1.event_service_pb2_grpc import EventServiceStub
 from .v1.interest_service_pb2_grpc import InterestServiceStub
 from .v1.model_service_pb2_grpc import ModelServiceStub
@@ -16,6 +17,7 @@ class Stubs:
 
     def __init__(self, channel: Any) -> None:
         self._of: dict[str, Any] = {
+            "Content": ContentServiceStub(channel),
             "Event": EventServiceStub(channel),
             "Interest": InterestServiceStub(channel),
             "Model": ModelServiceStub(channel),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _plans, _replies
+from . import content_types as c
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -15,6 +16,7 @@ from ._stubs import Stubs
 from .client import DEFAULT_TARGET
 from .errors import DriftlineError
 from .options import ClientOptions, open_aio_channel
+from .promotions import Promotion
 from .rejects import Reject
 
 _T = TypeVar("_T")
@@ -220,6 +222,26 @@ class AsyncClient:
         """See `Client.correct_profile`."""
         return await self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
 
+    async def forecast_demand(
+        self,
+        cohort: str = "all",
+        *,
+        topic_ids: Iterable[str] = (),
+        horizon_count: int = 0,
+        history_count: int = 0,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> c.Demand:
+        """See `Client.forecast_demand`."""
+        plan = _plans.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+        return await self._run(plan, timeout_s)
+
+    async def draft_brief(
+        self, *, topic_id: str = "", cohort: str = "", timeout_s: float | None = None
+    ) -> c.Brief:
+        """See `Client.draft_brief`."""
+        return await self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
+
     async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """See `Client.erase_user`."""
         return await self._run(_plans.erase_user(user_id), timeout_s)
@@ -235,6 +257,12 @@ class AsyncClient:
     ) -> tuple[Reject, ...]:
         """See `Client.list_rejects`."""
         return await self._run(_plans.list_rejects(limit), timeout_s)
+
+    async def promote_model(
+        self, model_version: str, *, accepts_worse: bool = False, timeout_s: float | None = None
+    ) -> Promotion:
+        """See `Client.promote_model`."""
+        return await self._run(_plans.promote_model(model_version, accepts_worse), timeout_s)
 
     async def close(self) -> None:
         """Hang up; calls under way are cancelled. The client cannot be used afterwards."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _plans, _replies
+from . import content_types as c
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -14,6 +15,7 @@ from ._requests import AsOfLike, Wishes
 from ._stubs import Stubs
 from .errors import DriftlineError
 from .options import ClientOptions, open_channel
+from .promotions import Promotion
 from .rejects import Reject
 
 _T = TypeVar("_T")
@@ -322,6 +324,45 @@ class Client:
         """
         return self._run(_plans.correct_profile(user_id, topic_id, wish), timeout_s)
 
+    def forecast_demand(
+        self,
+        cohort: str = "all",
+        *,
+        topic_ids: Iterable[str] = (),
+        horizon_count: int = 0,
+        history_count: int = 0,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> c.Demand:
+        """Return the audience and the volume expected of topics, the most wanted next first.
+
+        Counts carry noise that was drawn once: the same question has the same answer.
+
+        Args:
+            cohort: whose demand, a name out of `Demand.cohorts`; never a list of users.
+            topic_ids: these alone; empty means all. At most 64.
+            horizon_count: periods ahead, in [0, 28]; 0 means all that are stored.
+            history_count: past periods beside them, in [0, 182].
+            page_size: topics at most, in [0, 64]; 0 means all.
+            timeout_s: for the call.
+
+        Raises:
+            CohortTooSmallError: too few users are in the cohort.
+            InvalidArgumentError: there is no such cohort or topic.
+            NotReadyError: nothing was published yet.
+        """
+        plan = _plans.forecast_demand(cohort, topic_ids, horizon_count, history_count, page_size)
+        return self._run(plan, timeout_s)
+
+    def draft_brief(
+        self, *, topic_id: str = "", cohort: str = "", timeout_s: float | None = None
+    ) -> c.Brief:
+        """Return statements for those who make content for a topic or for an audience (one of both).
+
+        Each names the figures it rests on. Raises as `forecast_demand`.
+        """
+        return self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
+
     def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
         """Erase a user; an answer means the request is committed. An unknown user is no error."""
         return self._run(_plans.erase_user(user_id), timeout_s)
@@ -341,6 +382,21 @@ class Client:
         what lost where one event id came with two contents.
         """
         return self._run(_plans.list_rejects(limit), timeout_s)
+
+    def promote_model(
+        self, model_version: str, *, accepts_worse: bool = False, timeout_s: float | None = None
+    ) -> Promotion:
+        """Make a model of the live space live; gateways follow within about a second.
+
+        `comparison` says what it was judged by: `driftline compare` has measured both models on the
+        same questions. None: it was never compared with the model that was live.
+
+        Raises:
+            WorseThanLiveError: it is proven worse, and `accepts_worse` is unset.
+            SpaceMismatchError: it is of another space; `driftline migrate` moves there.
+            InvalidArgumentError: the registry has no such model.
+        """
+        return self._run(_plans.promote_model(model_version, accepts_worse), timeout_s)
 
     def close(self) -> None:
         """Hang up; calls under way are cancelled. The client cannot be used afterwards."""

@@ -122,6 +122,29 @@ class SpaceMismatchError(DriftlineError):
         self.actual_space_id = actual_space_id
 
 
+class CohortTooSmallError(DriftlineError):
+    """Too few users are in the cohort to say anything of it: ask for a larger one."""
+
+    @property
+    def cohort(self) -> str:
+        """Which."""
+        return self.metadata.get("cohort", "")
+
+    @property
+    def least_users(self) -> int:
+        """How many users it would need, less noise."""
+        return int(self.metadata.get("least_users", "0"))
+
+
+class WorseThanLiveError(DriftlineError):
+    """A model is proven worse than the live one; see `Client.promote_model`."""
+
+    @property
+    def proof(self) -> str:
+        """The figures that prove it."""
+        return self.metadata.get("proof", "")
+
+
 class EventConflictError(DriftlineError):
     """One event id came twice in a call with different content."""
 
@@ -137,9 +160,14 @@ class EventConflictError(DriftlineError):
 
 
 class OverloadedError(DriftlineError):
-    """The server is at a limit, or a message was too large; try again with backoff."""
+    """The server or this credential is at a limit, or a message was too large; try again with backoff.
+
+    Attributes:
+        retry_after_s: when the call can be taken, in seconds from now; None where the server did not say.
+    """
 
     is_retryable = True
+    retry_after_s: float | None = None
 
 
 class UnavailableError(DriftlineError):

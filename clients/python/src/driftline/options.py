@@ -60,8 +60,10 @@ class ClientOptions:
 
     # None is plain text.
     tls: Tls | None = None
-    # Sent as `authorization: Bearer ...`. Refused in plain text to another machine.
+    # Sent as `authorization: Bearer ...`; one of the two. Refused in plain text to another machine.
     api_key: str | None = field(default=None, repr=False)
+    # A JSON Web Token, or what returns the one that is good now (asked before each call).
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
     # Pairs to send with each call (a request id, a rotating token), or what returns them.
     metadata: MetadataHook | MetadataPairs = field(default=(), repr=False)
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -74,7 +76,8 @@ class ClientOptions:
     def call_metadata(self) -> MetadataPairs:
         """Return the pairs to send with the next call."""
         pairs = tuple(self.metadata() if callable(self.metadata) else self.metadata)
-        return (*pairs, ("authorization", f"Bearer {self.api_key}")) if self.api_key else pairs
+        credential = self.token() if callable(self.token) else self.token or self.api_key
+        return (*pairs, ("authorization", f"Bearer {credential}")) if credential else pairs
 
 
 def open_channel(target: str, options: ClientOptions) -> grpc.Channel:
@@ -136,9 +139,12 @@ def service_config(retries: Retries) -> str:
 
 
 def _channel_arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
-    if options.api_key and options.tls is None and not is_local(target):
+    if options.api_key and options.token:
+        raise ValueError("api_key, token: give one of them")
+    named = "api_key" if options.api_key else "token" if options.token else ""
+    if named and options.tls is None and not is_local(target):
         raise ValueError(
-            f"api_key: would travel to {target} in plain text; give tls=Tls(...) as well"
+            f"{named}: would travel to {target} in plain text; give tls=Tls(...) as well"
         )
     if not 1 <= options.retries.attempts <= 5:
         raise ValueError("retries.attempts: gRPC allows 1 to 5")

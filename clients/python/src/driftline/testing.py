@@ -30,7 +30,7 @@ from .aio import AsyncClient
 from .client import Client
 from .errors import DriftlineError, InvalidArgumentError
 from .types import Event, EventKind, Granularity, ModelStage
-from .v1 import event_pb2, model_service_pb2, profile_service_pb2, vector_pb2
+from .v1 import content_service_pb2, event_pb2, model_service_pb2, profile_service_pb2, vector_pb2
 from .vectors import Vector, values_to_bytes
 
 
@@ -187,6 +187,47 @@ class FakeData:
                 for topic_id, name, weight in sorted(topics, key=lambda one: -one[2])
             ],
         )
+
+    def put_demand(
+        self,
+        topic_id: str,
+        forecasts: Mapping[str, tuple[float, float]],
+        *,
+        name: str = "",
+        cohort: str = "all",
+        users: int = 100,
+        item_count: int = 0,
+        terms: Iterable[str] = (),
+        history: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        """Give a topic its demand in a cohort; shares are those of the cohort's volumes.
+
+        Args:
+            topic_id: which.
+            forecasts: audience and volume by period, like "2026-W49", nearest first, at least one;
+                intervals reach 10% and 20% to each side.
+            name: what it is called.
+            cohort: whose demand.
+            users: in the cohort; fewer than 20 are refused.
+            item_count: of the catalogue.
+            terms: of its titles.
+            history: past audiences and volumes by period, oldest first.
+        """
+        for period in (*forecasts, *(history or {})):
+            period_bounds(Granularity.WEEK, period)
+        if not forecasts:
+            raise InvalidArgumentError("forecasts: give one period at least", field="forecasts")
+        topic = content_service_pb2.TopicDemand(
+            topic_id=topic_id,
+            name=name,
+            terms=terms,
+            item_count=item_count,
+            history=[
+                content_service_pb2.DemandPeriod(period=period, audience=audience, volume=volume)
+                for period, (audience, volume) in (history or {}).items()
+            ],
+        )
+        self._server.demand.put(cohort, users, topic, forecasts)
 
     def put_model(
         self,

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 from uuid import uuid4
 
-from .vectors import Values, Vector
+from .vectors import Values, Vector, stacked
 
 
 class _Name(str, Enum):
@@ -203,10 +203,8 @@ class Trajectory:
         return tuple(one.period for one in self.interests)
 
     def to_array(self) -> Any:
-        """Return a new float32 array of shape [periods, width]; needs numpy."""
-        import numpy as np
-
-        return np.array([one.vector.values for one in self.interests], np.float32)
+        """Return a new float32 array of shape [periods, width]; needs numpy. Raises SpaceMismatchError."""
+        return stacked([one.vector for one in self.interests])
 
     def __iter__(self) -> Iterator[PeriodVector]:
         return iter(self.interests)

@@ -154,6 +154,15 @@ def mean(vectors: Sequence[Vector], weights: Sequence[float] | None = None) -> "
     )
 
 
+def stacked(vectors: Sequence[Vector]) -> Any:
+    """Return vectors as rows of a new float32 array; needs numpy. Raises like `require_same_space`."""
+    import numpy
+
+    if vectors:
+        require_same_space(*vectors)
+    return numpy.array([one.values for one in vectors], numpy.float32)
+
+
 def normalise(vector: Vector) -> "Vector":
     """Return the vector at length one.
 

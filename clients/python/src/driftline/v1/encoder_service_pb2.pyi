@@ -175,17 +175,23 @@ class RefreshItemsRequest(google.protobuf.message.Message):
 
     TENANT_FIELD_NUMBER: builtins.int
     IS_FULL_FIELD_NUMBER: builtins.int
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Whose catalogue. Empty means default."""
     is_full: builtins.bool
     """Encode and publish everything again, even where nothing changed."""
+    model_version: builtins.str
+    """Model of the registry to refresh by, in its space; another one than the live model while it is migrated
+    to. Empty means the live one. INVALID_ARGUMENT where the registry has no such model.
+    """
     def __init__(
         self,
         *,
         tenant: builtins.str = ...,
         is_full: builtins.bool = ...,
+        model_version: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["is_full", b"is_full", "tenant", b"tenant"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_full", b"is_full", "model_version", b"model_version", "tenant", b"tenant"]) -> None: ...
 
 global___RefreshItemsRequest = RefreshItemsRequest
 
@@ -232,10 +238,15 @@ class RefreshInterestsRequest(google.protobuf.message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     BUCKETS_FIELD_NUMBER: builtins.int
     IS_FULL_FIELD_NUMBER: builtins.int
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Whose users. Empty means default."""
     is_full: builtins.bool
     """Make every vector again, even where nothing changed."""
+    model_version: builtins.str
+    """Model of the registry to refresh by, in its space; another one than the live model while it is migrated
+    to. Empty means the live one. INVALID_ARGUMENT where the registry has no such model.
+    """
     @property
     def buckets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Buckets to do, each in [0, 4095]. Empty means all that have new events."""
@@ -246,8 +257,9 @@ class RefreshInterestsRequest(google.protobuf.message.Message):
         tenant: builtins.str = ...,
         buckets: collections.abc.Iterable[builtins.int] | None = ...,
         is_full: builtins.bool = ...,
+        model_version: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "is_full", b"is_full", "tenant", b"tenant"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets", "is_full", b"is_full", "model_version", b"model_version", "tenant", b"tenant"]) -> None: ...
 
 global___RefreshInterestsRequest = RefreshInterestsRequest
 

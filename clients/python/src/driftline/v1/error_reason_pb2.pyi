@@ -33,7 +33,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_SPACE_MISMATCH: _ErrorReason.ValueType  # 4
     """Two vector spaces met in one operation. Metadata: expected_space_id, actual_space_id."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 5
-    """The server is at its limit; try again with backoff. Metadata: limit."""
+    """The server, or the caller's credential, is at a limit; try again with backoff. RetryInfo details say when, where
+    that is known. Metadata: limit.
+    """
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 6
     """A store or service behind this one did not answer. Metadata: dependency."""
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 7
@@ -48,6 +50,14 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """A fault of the server. The message is always "internal error". Metadata: request_id."""
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 11
     """The contract has it, this server does not yet. Metadata: feature."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 12
+    """The call brought no credential, or one that is not valid (unknown, expired or revoked). Metadata: problem."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 13
+    """The credential is valid, but it does not allow this call; said before anything is looked up. Metadata: scope."""
+    ERROR_REASON_WORSE_THAN_LIVE: _ErrorReason.ValueType  # 24
+    """A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
+    ERROR_REASON_COHORT_TOO_SMALL: _ErrorReason.ValueType  # 28
+    """Too few users are in the cohort to say anything of it. Metadata: cohort, least_users."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: `ErrorInfo.reason`, with domain `driftline.dev`. The metadata keys stand beside each."""
@@ -63,7 +73,9 @@ ERROR_REASON_ITEM_NOT_FOUND: ErrorReason.ValueType  # 3
 ERROR_REASON_SPACE_MISMATCH: ErrorReason.ValueType  # 4
 """Two vector spaces met in one operation. Metadata: expected_space_id, actual_space_id."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 5
-"""The server is at its limit; try again with backoff. Metadata: limit."""
+"""The server, or the caller's credential, is at a limit; try again with backoff. RetryInfo details say when, where
+that is known. Metadata: limit.
+"""
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 6
 """A store or service behind this one did not answer. Metadata: dependency."""
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 7
@@ -78,4 +90,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 10
 """A fault of the server. The message is always "internal error". Metadata: request_id."""
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 11
 """The contract has it, this server does not yet. Metadata: feature."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 12
+"""The call brought no credential, or one that is not valid (unknown, expired or revoked). Metadata: problem."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 13
+"""The credential is valid, but it does not allow this call; said before anything is looked up. Metadata: scope."""
+ERROR_REASON_WORSE_THAN_LIVE: ErrorReason.ValueType  # 24
+"""A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
+ERROR_REASON_COHORT_TOO_SMALL: ErrorReason.ValueType  # 28
+"""Too few users are in the cohort to say anything of it. Metadata: cohort, least_users."""
 global___ErrorReason = ErrorReason

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from driftline.v1 import vector_pb2 as driftline_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%driftline/v1/forecaster_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\"\xba\x01\n\x18\x46orecastInterestsRequest\x12<\n\x0ctrajectories\x18\x01 \x03(\x0b\x32\x18.driftline.v1.TrajectoryR\x0ctrajectories\x12;\n\x0bgranularity\x18\x02 \x01(\x0e\x32\x19.driftline.v1.GranularityR\x0bgranularity\x12#\n\rhorizon_count\x18\x03 \x01(\x05R\x0chorizonCount\"\x9f\x01\n\nTrajectory\x12\x33\n\x07vectors\x18\x01 \x01(\x0b\x32\x19.driftline.v1.VectorBatchR\x07vectors\x12\x18\n\x07periods\x18\x02 \x03(\tR\x07periods\x12!\n\x0c\x65vent_counts\x18\x03 \x03(\x05R\x0b\x65ventCounts\x12\x1f\n\x0blast_period\x18\x04 \x01(\tR\nlastPeriod\"\xa0\x01\n\x19\x46orecastInterestsResponse\x12>\n\tforecasts\x18\x01 \x03(\x0b\x32 .driftline.v1.TrajectoryForecastR\tforecasts\x12\x1e\n\nforecaster\x18\x02 \x01(\tR\nforecaster\x12#\n\rmodel_version\x18\x03 \x01(\tR\x0cmodelVersion\"P\n\x12TrajectoryForecast\x12:\n\tforecasts\x18\x01 \x03(\x0b\x32\x1c.driftline.v1.ForecastVectorR\tforecasts\"d\n\x17RefreshForecastsRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n\x07\x62uckets\x18\x02 \x03(\x05R\x07\x62uckets\x12\x17\n\x07is_full\x18\x03 \x01(\x08R\x06isFull\"\xa4\x01\n\x18RefreshForecastsResponse\x12\x1d\n\nuser_count\x18\x01 \x01(\x05R\tuserCount\x12%\n\x0e\x66orecast_count\x18\x02 \x01(\x05R\rforecastCount\x12!\n\x0c\x62ucket_count\x18\x03 \x01(\x05R\x0b\x62ucketCount\x12\x1f\n\x0breplica_pid\x18\x04 \x01(\x05R\nreplicaPid2\xdc\x01\n\x11\x46orecasterService\x12\x64\n\x11\x46orecastInterests\x12&.driftline.v1.ForecastInterestsRequest\x1a\'.driftline.v1.ForecastInterestsResponse\x12\x61\n\x10RefreshForecasts\x12%.driftline.v1.RefreshForecastsRequest\x1a&.driftline.v1.RefreshForecastsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%driftline/v1/forecaster_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\"\xba\x01\n\x18\x46orecastInterestsRequest\x12<\n\x0ctrajectories\x18\x01 \x03(\x0b\x32\x18.driftline.v1.TrajectoryR\x0ctrajectories\x12;\n\x0bgranularity\x18\x02 \x01(\x0e\x32\x19.driftline.v1.GranularityR\x0bgranularity\x12#\n\rhorizon_count\x18\x03 \x01(\x05R\x0chorizonCount\"\x9f\x01\n\nTrajectory\x12\x33\n\x07vectors\x18\x01 \x01(\x0b\x32\x19.driftline.v1.VectorBatchR\x07vectors\x12\x18\n\x07periods\x18\x02 \x03(\tR\x07periods\x12!\n\x0c\x65vent_counts\x18\x03 \x03(\x05R\x0b\x65ventCounts\x12\x1f\n\x0blast_period\x18\x04 \x01(\tR\nlastPeriod\"\xa0\x01\n\x19\x46orecastInterestsResponse\x12>\n\tforecasts\x18\x01 \x03(\x0b\x32 .driftline.v1.TrajectoryForecastR\tforecasts\x12\x1e\n\nforecaster\x18\x02 \x01(\tR\nforecaster\x12#\n\rmodel_version\x18\x03 \x01(\tR\x0cmodelVersion\"P\n\x12TrajectoryForecast\x12:\n\tforecasts\x18\x01 \x03(\x0b\x32\x1c.driftline.v1.ForecastVectorR\tforecasts\"\x89\x01\n\x17RefreshForecastsRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n\x07\x62uckets\x18\x02 \x03(\x05R\x07\x62uckets\x12\x17\n\x07is_full\x18\x03 \x01(\x08R\x06isFull\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\"\xa4\x01\n\x18RefreshForecastsResponse\x12\x1d\n\nuser_count\x18\x01 \x01(\x05R\tuserCount\x12%\n\x0e\x66orecast_count\x18\x02 \x01(\x05R\rforecastCount\x12!\n\x0c\x62ucket_count\x18\x03 \x01(\x05R\x0b\x62ucketCount\x12\x1f\n\x0breplica_pid\x18\x04 \x01(\x05R\nreplicaPid2\xdc\x01\n\x11\x46orecasterService\x12\x64\n\x11\x46orecastInterests\x12&.driftline.v1.ForecastInterestsRequest\x1a\'.driftline.v1.ForecastInterestsResponse\x12\x61\n\x10RefreshForecasts\x12%.driftline.v1.RefreshForecastsRequest\x1a&.driftline.v1.RefreshForecastsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORECASTINTERESTSRESPONSE']._serialized_end=594
   _globals['_TRAJECTORYFORECAST']._serialized_start=596
   _globals['_TRAJECTORYFORECAST']._serialized_end=676
-  _globals['_REFRESHFORECASTSREQUEST']._serialized_start=678
-  _globals['_REFRESHFORECASTSREQUEST']._serialized_end=778
-  _globals['_REFRESHFORECASTSRESPONSE']._serialized_start=781
-  _globals['_REFRESHFORECASTSRESPONSE']._serialized_end=945
-  _globals['_FORECASTERSERVICE']._serialized_start=948
-  _globals['_FORECASTERSERVICE']._serialized_end=1168
+  _globals['_REFRESHFORECASTSREQUEST']._serialized_start=679
+  _globals['_REFRESHFORECASTSREQUEST']._serialized_end=816
+  _globals['_REFRESHFORECASTSRESPONSE']._serialized_start=819
+  _globals['_REFRESHFORECASTSRESPONSE']._serialized_end=983
+  _globals['_FORECASTERSERVICE']._serialized_start=986
+  _globals['_FORECASTERSERVICE']._serialized_end=1206
 # @@protoc_insertion_point(module_scope)

@@ -90,8 +90,7 @@ class InterestServiceServicer(object):
     def GetForecast(self, request, context):
         """Returns where the user's interest is expected to be, with uncertainty.
 
-        Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
-        for an `as_of` in the past.
+        Fails with NOT_FOUND where no forecast was made for the user (by `as_of`), or none of that period.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

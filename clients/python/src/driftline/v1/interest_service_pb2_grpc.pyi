@@ -52,8 +52,7 @@ class InterestServiceStub:
     ]
     """Returns where the user's interest is expected to be, with uncertainty.
 
-    Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
-    for an `as_of` in the past.
+    Fails with NOT_FOUND where no forecast was made for the user (by `as_of`), or none of that period.
     """
 
 class InterestServiceAsyncStub:
@@ -90,8 +89,7 @@ class InterestServiceAsyncStub:
     ]
     """Returns where the user's interest is expected to be, with uncertainty.
 
-    Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
-    for an `as_of` in the past.
+    Fails with NOT_FOUND where no forecast was made for the user (by `as_of`), or none of that period.
     """
 
 class InterestServiceServicer(metaclass=abc.ABCMeta):
@@ -136,8 +134,7 @@ class InterestServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[driftline.v1.interest_service_pb2.GetForecastResponse, collections.abc.Awaitable[driftline.v1.interest_service_pb2.GetForecastResponse]]:
         """Returns where the user's interest is expected to be, with uncertainty.
 
-        Fails with NOT_FOUND where no forecast was made for the user, or none of that period; UNIMPLEMENTED
-        for an `as_of` in the past.
+        Fails with NOT_FOUND where no forecast was made for the user (by `as_of`), or none of that period.
         """
 
 def add_InterestServiceServicer_to_server(servicer: InterestServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -25,23 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n driftline/v1/model_service.proto\x12\x0c\x64riftline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x11ListModelsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"i\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x13.driftline.v1.ModelR\x06models\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd1\x02\n\x05Model\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x19\n\x08space_id\x18\x02 \x01(\tR\x07spaceId\x12.\n\x05stage\x18\x03 \x01(\x0e\x32\x18.driftline.v1.ModelStageR\x05stage\x12=\n\x0ctrained_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0btrainedTime\x12\x1f\n\x0b\x64\x61ta_sha256\x18\x05 \x01(\tR\ndataSha256\x12H\n\x12trained_until_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10trainedUntilTime\x12.\n\x07metrics\x18\x07 \x03(\x0b\x32\x14.driftline.v1.MetricR\x07metrics\"2\n\x06Metric\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\x01R\x05value*t\n\nModelStage\x12\x1b\n\x17MODEL_STAGE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STAGE_CANDIDATE\x10\x01\x12\x14\n\x10MODEL_STAGE_LIVE\x10\x02\x12\x18\n\x14MODEL_STAGE_PREVIOUS\x10\x03\x32_\n\x0cModelService\x12O\n\nListModels\x12\x1f.driftline.v1.ListModelsRequest\x1a .driftline.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n driftline/v1/model_service.proto\x12\x0c\x64riftline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x11ListModelsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"i\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x13.driftline.v1.ModelR\x06models\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n\x13PromoteModelRequest\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12#\n\raccepts_worse\x18\x02 \x01(\x08R\x0c\x61\x63\x63\x65ptsWorse\"\xb1\x01\n\x14PromoteModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.driftline.v1.ModelR\x05model\x12\x34\n\x16previous_model_version\x18\x02 \x01(\tR\x14previousModelVersion\x12\x38\n\ncomparison\x18\x03 \x01(\x0b\x32\x18.driftline.v1.ComparisonR\ncomparison\"\xee\x02\n\nComparison\x12,\n\x12live_model_version\x18\x01 \x01(\tR\x10liveModelVersion\x12\x1f\n\x0b\x64\x61ta_sha256\x18\x02 \x01(\tR\ndataSha256\x12\x14\n\x05split\x18\x03 \x01(\tR\x05split\x12\x16\n\x06\x66igure\x18\x04 \x01(\tR\x06\x66igure\x12\x1d\n\nuser_count\x18\x05 \x01(\x05R\tuserCount\x12\'\n\x0f\x63\x61ndidate_value\x18\x06 \x01(\x01R\x0e\x63\x61ndidateValue\x12\x1d\n\nlive_value\x18\x07 \x01(\x01R\tliveValue\x12\x12\n\x04gain\x18\x08 \x01(\x01R\x04gain\x12\x19\n\x08gain_low\x18\t \x01(\x01R\x07gainLow\x12\x1b\n\tgain_high\x18\n \x01(\x01R\x08gainHigh\x12\x30\n\x14learned_from_answers\x18\x0b \x03(\tR\x12learnedFromAnswers\"\xd1\x02\n\x05Model\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x19\n\x08space_id\x18\x02 \x01(\tR\x07spaceId\x12.\n\x05stage\x18\x03 \x01(\x0e\x32\x18.driftline.v1.ModelStageR\x05stage\x12=\n\x0ctrained_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0btrainedTime\x12\x1f\n\x0b\x64\x61ta_sha256\x18\x05 \x01(\tR\ndataSha256\x12H\n\x12trained_until_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10trainedUntilTime\x12.\n\x07metrics\x18\x07 \x03(\x0b\x32\x14.driftline.v1.MetricR\x07metrics\"2\n\x06Metric\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\x01R\x05value*t\n\nModelStage\x12\x1b\n\x17MODEL_STAGE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STAGE_CANDIDATE\x10\x01\x12\x14\n\x10MODEL_STAGE_LIVE\x10\x02\x12\x18\n\x14MODEL_STAGE_PREVIOUS\x10\x03\x32\xb6\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.driftline.v1.ListModelsRequest\x1a .driftline.v1.ListModelsResponse\x12U\n\x0cPromoteModel\x12!.driftline.v1.PromoteModelRequest\x1a\".driftline.v1.PromoteModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'driftline.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTAGE']._serialized_start=663
-  _globals['_MODELSTAGE']._serialized_end=779
+  _globals['_MODELSTAGE']._serialized_start=1309
+  _globals['_MODELSTAGE']._serialized_end=1425
   _globals['_LISTMODELSREQUEST']._serialized_start=83
   _globals['_LISTMODELSREQUEST']._serialized_end=162
   _globals['_LISTMODELSRESPONSE']._serialized_start=164
   _globals['_LISTMODELSRESPONSE']._serialized_end=269
-  _globals['_MODEL']._serialized_start=272
-  _globals['_MODEL']._serialized_end=609
-  _globals['_METRIC']._serialized_start=611
-  _globals['_METRIC']._serialized_end=661
-  _globals['_MODELSERVICE']._serialized_start=781
-  _globals['_MODELSERVICE']._serialized_end=876
+  _globals['_PROMOTEMODELREQUEST']._serialized_start=271
+  _globals['_PROMOTEMODELREQUEST']._serialized_end=366
+  _globals['_PROMOTEMODELRESPONSE']._serialized_start=369
+  _globals['_PROMOTEMODELRESPONSE']._serialized_end=546
+  _globals['_COMPARISON']._serialized_start=549
+  _globals['_COMPARISON']._serialized_end=915
+  _globals['_MODEL']._serialized_start=918
+  _globals['_MODEL']._serialized_end=1255
+  _globals['_METRIC']._serialized_start=1257
+  _globals['_METRIC']._serialized_end=1307
+  _globals['_MODELSERVICE']._serialized_start=1428
+  _globals['_MODELSERVICE']._serialized_end=1610
 # @@protoc_insertion_point(module_scope)

@@ -95,6 +95,119 @@ class ListModelsResponse(google.protobuf.message.Message):
 global___ListModelsResponse = ListModelsResponse
 
 @typing.final
+class PromoteModelRequest(google.protobuf.message.Message):
+    """Request of PromoteModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
+    ACCEPTS_WORSE_FIELD_NUMBER: builtins.int
+    model_version: builtins.str
+    """Which, 1 to 128 bytes."""
+    accepts_worse: builtins.bool
+    """Promote even what is proven worse than the live model."""
+    def __init__(
+        self,
+        *,
+        model_version: builtins.str = ...,
+        accepts_worse: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepts_worse", b"accepts_worse", "model_version", b"model_version"]) -> None: ...
+
+global___PromoteModelRequest = PromoteModelRequest
+
+@typing.final
+class PromoteModelResponse(google.protobuf.message.Message):
+    """Response of PromoteModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    PREVIOUS_MODEL_VERSION_FIELD_NUMBER: builtins.int
+    COMPARISON_FIELD_NUMBER: builtins.int
+    previous_model_version: builtins.str
+    """What was live before; empty where nothing was. The target of a rollback."""
+    @property
+    def model(self) -> global___Model:
+        """The model, live now."""
+
+    @property
+    def comparison(self) -> global___Comparison:
+        """What was judged by; unset where the model was never compared with the one that was live."""
+
+    def __init__(
+        self,
+        *,
+        model: global___Model | None = ...,
+        previous_model_version: builtins.str = ...,
+        comparison: global___Comparison | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["comparison", b"comparison", "model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["comparison", b"comparison", "model", b"model", "previous_model_version", b"previous_model_version"]) -> None: ...
+
+global___PromoteModelResponse = PromoteModelResponse
+
+@typing.final
+class Comparison(google.protobuf.message.Message):
+    """Two models on the same questions: one data hash, one split, each user paired with themselves."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIVE_MODEL_VERSION_FIELD_NUMBER: builtins.int
+    DATA_SHA256_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
+    FIGURE_FIELD_NUMBER: builtins.int
+    USER_COUNT_FIELD_NUMBER: builtins.int
+    CANDIDATE_VALUE_FIELD_NUMBER: builtins.int
+    LIVE_VALUE_FIELD_NUMBER: builtins.int
+    GAIN_FIELD_NUMBER: builtins.int
+    GAIN_LOW_FIELD_NUMBER: builtins.int
+    GAIN_HIGH_FIELD_NUMBER: builtins.int
+    LEARNED_FROM_ANSWERS_FIELD_NUMBER: builtins.int
+    live_model_version: builtins.str
+    """The model that was live."""
+    data_sha256: builtins.str
+    """SHA-256 of the data that both answered from, in hexadecimal."""
+    split: builtins.str
+    """Origins and horizon, like "week 2026-W10 to 2026-W13, 1 ahead"."""
+    figure: builtins.str
+    """Name of the figure, like ndcg_at_10."""
+    user_count: builtins.int
+    """Users that were asked."""
+    candidate_value: builtins.float
+    """The candidate's figure, mean over users."""
+    live_value: builtins.float
+    """The live model's."""
+    gain: builtins.float
+    """Candidate less live."""
+    gain_low: builtins.float
+    """Lower end of the gain's 95% bootstrap interval."""
+    gain_high: builtins.float
+    """Upper end of it."""
+    @property
+    def learned_from_answers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those of the two that had learned from the origins' periods: figures of such a model flatter it."""
+
+    def __init__(
+        self,
+        *,
+        live_model_version: builtins.str = ...,
+        data_sha256: builtins.str = ...,
+        split: builtins.str = ...,
+        figure: builtins.str = ...,
+        user_count: builtins.int = ...,
+        candidate_value: builtins.float = ...,
+        live_value: builtins.float = ...,
+        gain: builtins.float = ...,
+        gain_low: builtins.float = ...,
+        gain_high: builtins.float = ...,
+        learned_from_answers: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidate_value", b"candidate_value", "data_sha256", b"data_sha256", "figure", b"figure", "gain", b"gain", "gain_high", b"gain_high", "gain_low", b"gain_low", "learned_from_answers", b"learned_from_answers", "live_model_version", b"live_model_version", "live_value", b"live_value", "split", b"split", "user_count", b"user_count"]) -> None: ...
+
+global___Comparison = Comparison
+
+@typing.final
 class Model(google.protobuf.message.Message):
     """One trained model."""
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Lists models. Read-only; safe to retry.
+    """Lists models and says which one serves.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,32 @@ class ModelServiceStub(object):
                 request_serializer=driftline_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=driftline_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.PromoteModel = channel.unary_unary(
+                '/driftline.v1.ModelService/PromoteModel',
+                request_serializer=driftline_dot_v1_dot_model__service__pb2.PromoteModelRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_model__service__pb2.PromoteModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Lists models. Read-only; safe to retry.
+    """Lists models and says which one serves.
     """
 
     def ListModels(self, request, context):
-        """Returns the models in the registry, newest first.
+        """Returns the models in the registry, newest first. Read-only; safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteModel(self, request, context):
+        """Makes a model of the live space live in one atomic step; gateways follow at their next poll. Safe to
+        retry: promoting the live model changes nothing.
+
+        Fails with FAILED_PRECONDITION: WORSE_THAN_LIVE where `driftline compare` has shown the model worse than the
+        live one (its whole paired interval lies below 0) and `accepts_worse` is unset; SPACE_MISMATCH where it
+        is of another space than the live model: `driftline migrate` moves there. INVALID_ARGUMENT where the
+        registry has no such model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +79,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=driftline_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=driftline_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
             ),
+            'PromoteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteModel,
+                    request_deserializer=driftline_dot_v1_dot_model__service__pb2.PromoteModelRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_model__service__pb2.PromoteModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'driftline.v1.ModelService', rpc_method_handlers)
@@ -70,7 +93,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Lists models. Read-only; safe to retry.
+    """Lists models and says which one serves.
     """
 
     @staticmethod
@@ -90,6 +113,33 @@ class ModelService(object):
             '/driftline.v1.ModelService/ListModels',
             driftline_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             driftline_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/driftline.v1.ModelService/PromoteModel',
+            driftline_dot_v1_dot_model__service__pb2.PromoteModelRequest.SerializeToString,
+            driftline_dot_v1_dot_model__service__pb2.PromoteModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,26 +18,52 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class ModelServiceStub:
-    """Lists models. Read-only; safe to retry."""
+    """Lists models and says which one serves."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     ListModels: grpc.UnaryUnaryMultiCallable[
         driftline.v1.model_service_pb2.ListModelsRequest,
         driftline.v1.model_service_pb2.ListModelsResponse,
     ]
-    """Returns the models in the registry, newest first."""
+    """Returns the models in the registry, newest first. Read-only; safe to retry."""
+
+    PromoteModel: grpc.UnaryUnaryMultiCallable[
+        driftline.v1.model_service_pb2.PromoteModelRequest,
+        driftline.v1.model_service_pb2.PromoteModelResponse,
+    ]
+    """Makes a model of the live space live in one atomic step; gateways follow at their next poll. Safe to
+    retry: promoting the live model changes nothing.
+
+    Fails with FAILED_PRECONDITION: WORSE_THAN_LIVE where `driftline compare` has shown the model worse than the
+    live one (its whole paired interval lies below 0) and `accepts_worse` is unset; SPACE_MISMATCH where it
+    is of another space than the live model: `driftline migrate` moves there. INVALID_ARGUMENT where the
+    registry has no such model.
+    """
 
 class ModelServiceAsyncStub:
-    """Lists models. Read-only; safe to retry."""
+    """Lists models and says which one serves."""
 
     ListModels: grpc.aio.UnaryUnaryMultiCallable[
         driftline.v1.model_service_pb2.ListModelsRequest,
         driftline.v1.model_service_pb2.ListModelsResponse,
     ]
-    """Returns the models in the registry, newest first."""
+    """Returns the models in the registry, newest first. Read-only; safe to retry."""
+
+    PromoteModel: grpc.aio.UnaryUnaryMultiCallable[
+        driftline.v1.model_service_pb2.PromoteModelRequest,
+        driftline.v1.model_service_pb2.PromoteModelResponse,
+    ]
+    """Makes a model of the live space live in one atomic step; gateways follow at their next poll. Safe to
+    retry: promoting the live model changes nothing.
+
+    Fails with FAILED_PRECONDITION: WORSE_THAN_LIVE where `driftline compare` has shown the model worse than the
+    live one (its whole paired interval lies below 0) and `accepts_worse` is unset; SPACE_MISMATCH where it
+    is of another space than the live model: `driftline migrate` moves there. INVALID_ARGUMENT where the
+    registry has no such model.
+    """
 
 class ModelServiceServicer(metaclass=abc.ABCMeta):
-    """Lists models. Read-only; safe to retry."""
+    """Lists models and says which one serves."""
 
     @abc.abstractmethod
     def ListModels(
@@ -45,6 +71,21 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: driftline.v1.model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[driftline.v1.model_service_pb2.ListModelsResponse, collections.abc.Awaitable[driftline.v1.model_service_pb2.ListModelsResponse]]:
-        """Returns the models in the registry, newest first."""
+        """Returns the models in the registry, newest first. Read-only; safe to retry."""
+
+    @abc.abstractmethod
+    def PromoteModel(
+        self,
+        request: driftline.v1.model_service_pb2.PromoteModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[driftline.v1.model_service_pb2.PromoteModelResponse, collections.abc.Awaitable[driftline.v1.model_service_pb2.PromoteModelResponse]]:
+        """Makes a model of the live space live in one atomic step; gateways follow at their next poll. Safe to
+        retry: promoting the live model changes nothing.
+
+        Fails with FAILED_PRECONDITION: WORSE_THAN_LIVE where `driftline compare` has shown the model worse than the
+        live one (its whole paired interval lies below 0) and `accepts_worse` is unset; SPACE_MISMATCH where it
+        is of another space than the live model: `driftline migrate` moves there. INVALID_ARGUMENT where the
+        registry has no such model.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
