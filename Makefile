@@ -111,7 +111,8 @@ eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and imp
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --peers --out build/eval-peers
 
 # The write path and the compute: one thread each, so that no side gains by cores.
-WRITE_BENCHES := bench-encode bench-period-vectors bench-forecast bench-publish bench-ingest bench-refresh-delta bench-scale
+WRITE_BENCHES := bench-encode bench-period-vectors bench-forecast bench-publish bench-ingest bench-refresh-delta bench-scale \
+  bench-erase
 bench: bench-read bench-processes bench-freshness $(WRITE_BENCHES)  ## All of it: build/bench/*.json and report.html
 
 bench-read: $(VENV)/.ready  ## Reads beside Feast's servers; one of them: make bench-read-1

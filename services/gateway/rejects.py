@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from services.gateway.answers import RejectsQuery
 from services.gateway.state import GatewayState
-from services.store.ports import RejectPage, RejectReader
+from services.store.reject_port import RejectPage, RejectReader
 
 
 class Rejects:

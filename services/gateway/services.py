@@ -16,7 +16,7 @@ from driftline.v1 import (
 
 from services.gateway.answers import Instants
 from services.gateway.content import Content
-from services.gateway.erasure import Eraser
+from services.gateway.erasure import Eraser, PrivacyStore
 from services.gateway.handler import (
     ContentHandler,
     EventHandler,
@@ -42,8 +42,8 @@ from services.store.ports import (
     InterestReader,
     ModelRegistry,
     Overlays,
-    RejectReader,
 )
+from services.store.reject_port import RejectReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Ports:
     rejects: RejectReader
     registry: ModelRegistry
     overlays: Overlays
+    privacy: PrivacyStore
     demand: DemandStore
 
 
@@ -84,6 +85,7 @@ def services_of(
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
     portraits = Portraits(state, ports.reader, ports.overlays, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
+    eraser = Eraser(state, ports.inbox, ports.privacy)
     content = Content(
         state, ports.demand, settings.release_terms().name, stale_after_periods=stale_after
     )
@@ -94,7 +96,7 @@ def services_of(
         ),
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
-            EventHandler(state.tenant, ports.inbox, Rejects(state, ports.rejects), now),
+            EventHandler(state.tenant, ports.inbox, Rejects(state, ports.rejects), now, eraser),
         ),
         "InterestService": partial(
             interest_service_pb2_grpc.add_InterestServiceServicer_to_server,
@@ -110,7 +112,7 @@ def services_of(
         ),
         "PrivacyService": partial(
             privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server,
-            PrivacyHandler(Eraser(state, ports.inbox)),
+            PrivacyHandler(eraser),
         ),
         "ModelService": partial(
             model_service_pb2_grpc.add_ModelServiceServicer_to_server,

@@ -27,7 +27,11 @@ from services.store.model_folder import load_ranker
 from services.store.models import FolderRegistry
 from services.store.online_reader import open_online_reader
 from services.store.overlays import open_overlays
+from services.store.privacy import StoredPrivacy
+from services.store.receipts import Receipts
 from services.store.rejects import DeltaRejects
+from services.store.tables import DeltaTables
+from services.store.user_records import UserRecords
 
 
 class Tenants:
@@ -43,6 +47,16 @@ class Tenants:
         self._reader = open_online_reader(settings.feast_config(), layout)
         self._history = ParquetHistory(layout)
         self._overlays = open_overlays(layout, settings.online_store, settings.redis_url)
+        self._privacy = StoredPrivacy(
+            erased=self._erased,
+            receipts=Receipts(layout),
+            user_records=UserRecords(
+                layout=layout,
+                tables=DeltaTables(layout),
+                online=self._reader,
+                overlays=self._overlays,
+            ),
+        )
         self._demand = FolderDemand(layout)
         self._rejects = DeltaRejects(layout)
         # One tenant's slow reads leave places for the others.
@@ -71,6 +85,7 @@ class Tenants:
             rejects=self._rejects,
             registry=self._registry,
             overlays=self._overlays,
+            privacy=self._privacy,
             demand=self._demand,
         )
         return services_of(self._settings, state, ports, self._places)

@@ -1,19 +1,22 @@
 """Pages of the rejects, for operators: oldest first, each row in exactly one page."""
 
 import re
+from pathlib import Path
 
 import polars as pl
 from deltalake.exceptions import DeltaError
 
 from services.core.cleaning import LINE, RAW, REASON, SOURCE
 from services.core.errors import DependencyUnavailable, InvalidArgument
+from services.core.event_ids import SAME_REJECT
 from services.core.instants import TIME
 from services.core.records import Reject
 from services.core.schema import EVENT_ID, INGEST_TIME, USER_ID
 from services.store import delta
+from services.store.delta_log import Files
 from services.store.event_frames import REJECTS
 from services.store.layout import Layout
-from services.store.ports import RejectPage
+from services.store.reject_port import RejectPage
 
 # Instant of the last row shown, microseconds, and a digest that orders rows of one instant.
 _TOKEN = re.compile(r"(\d{1,16})-([0-9a-f]{16})", re.ASCII)
@@ -40,6 +43,19 @@ class DeltaRejects:
         except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
             problem = f"cannot be read: {delta.first_line(error)}"
             raise DependencyUnavailable("event store", problem) from error
+
+
+def untold(path: Path, files: Files, rejects: pl.DataFrame) -> pl.DataFrame:
+    """Return rejects less those without a line that files of the table hold."""
+    fresh = rejects
+    for name in files:
+        if fresh.is_empty():
+            break
+        lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
+        told = lazy.filter(pl.col(LINE).is_null()).select(*SAME_REJECT, LINE)
+        keys = [*SAME_REJECT, LINE]
+        fresh = fresh.lazy().join(told, on=keys, how="anti", nulls_equal=True).collect()
+    return fresh
 
 
 def page_of(rows: pl.LazyFrame, *, limit: int, after: str) -> RejectPage:

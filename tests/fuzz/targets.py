@@ -25,6 +25,7 @@ from services.encoder import translate as encoder
 from services.forecaster import translate as forecaster
 from services.gateway.answers import Instants
 from services.gateway.translate import (
+    content,
     events,
     interests,
     models,
@@ -35,6 +36,7 @@ from services.gateway.translate import (
 from services.pipeline.file_chunks import read_chunks
 from services.pipeline.importer import _FileImport
 from services.runtime.validation import shared_rules
+from services.store.erasures import Tombstones
 from services.store.event_frames import stamp
 from tests.fuzz.generate import ByteChoices, message
 
@@ -74,6 +76,9 @@ REQUESTS: list[tuple[Any, Translate]] = [
     (content_service_pb2.ForecastTopicDemandRequest, _at_now(content.demand_query_from_pb)),
     (content_service_pb2.DraftBriefRequest, _at_now(content.brief_query_from_pb)),
     (ev.ListRejectsRequest, events.rejects_query_from_pb),
+    (privacy_service_pb2.ExportUserRequest, privacy.user_from_pb),
+    # Only looked up: the rules and the request itself are what can break.
+    (privacy_service_pb2.GetErasureRequest, lambda request: request.erasure_id),
 ]
 ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
 
@@ -111,7 +116,7 @@ def one_file(data: bytes) -> str:
         job = _FileImport(path, _Inbox(), NOW, Kind.VIEW)  # type: ignore[arg-type]
         try:
             for chunk in read_chunks(path, 1000):
-                job.take(chunk)
+                job.take(chunk, Tombstones())
             job.finish()
         except InvalidArgument:
             return "refused"

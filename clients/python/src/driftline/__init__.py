@@ -23,6 +23,7 @@ from .errors import (
     CohortTooSmallError,
     DeadlineError,
     DriftlineError,
+    ErasureNotFoundError,
     EventConflictError,
     InternalError,
     InvalidArgumentError,
@@ -38,6 +39,7 @@ from .errors import (
     WorseThanLiveError,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
+from .privacy_types import ErasedPlace, Erasure, ErasureReceipt, ErasureState, UserRecord
 from .promotions import Comparison, Promotion
 from .rejects import Reject
 from .types import (
@@ -48,7 +50,6 @@ from .types import (
     ChangePoint,
     CitedItem,
     ConsumedPolicy,
-    Erasure,
     Event,
     EventKind,
     Evidence,
@@ -106,7 +107,11 @@ __all__ = [
     "DemandRange",
     "DemandStep",
     "DriftlineError",
+    "ErasedPlace",
     "Erasure",
+    "ErasureNotFoundError",
+    "ErasureReceipt",
+    "ErasureState",
     "Event",
     "EventConflictError",
     "EventKind",
@@ -149,6 +154,7 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "UserNotFoundError",
+    "UserRecord",
     "Vector",
     "Violation",
     "WorseThanLiveError",
