@@ -173,7 +173,7 @@ class FeastFeatures:
         with redis.Redis.from_url(self._config.redis_url, socket_timeout=_BUSY_S) as client:
             pipe = client.pipeline(transaction=False)
             for key in keys:
-                pipe.hdel(redis_key(tenant, key), field)  # type: ignore[arg-type]
+                pipe.hdel(redis_key(tenant, key), field)
             pipe.execute()
 
     def _erase_sqlite(self, tenant: str, space_id: str, keys: list[bytes]) -> None:
