@@ -21,7 +21,7 @@ import torch  # noqa: F401
 
 from services.core.schema import DEFAULT_TENANT, EVENT_ID, USER_ID
 from services.pipeline.doctor import examine
-from services.pipeline.erasure import erase_requested, request_erasure
+from services.pipeline.erasure import erase_requested, request_erasures
 from services.pipeline.preprocess import preprocess
 from services.pipeline.stores import open_stores
 from services.runtime.settings import Settings
@@ -92,7 +92,7 @@ def _erase(settings: Settings, compute: LocalCompute, acks: Acks, user: str) -> 
     InboxWriter(Layout(settings.data_dir, BUCKETS), "import").append("events", rows)
     stores = compute.stores
     preprocess(stores.tables, settings)
-    request_erasure(settings, DEFAULT_TENANT, user)
+    request_erasures(settings, DEFAULT_TENANT, [user])
     acks.say("erased", user)
     preprocess(stores.tables, settings)
     erase_requested(stores.tables, stores.features, stores.models, stores.overlays, settings)
