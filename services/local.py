@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,13 @@ class LocalStack:
     settings: Settings
     cluster: Cluster
     gateway: GatewayProcess
+    # That share its port.
+    others: tuple[GatewayProcess, ...] = ()
 
 
 @contextmanager
-def local_stack(settings: Settings, log_dir: Path) -> Iterator[LocalStack]:
-    """Start encoder, forecaster and gateway; stop them all on the way out, whatever happened.
+def local_stack(settings: Settings, log_dir: Path, gateways: int = 1) -> Iterator[LocalStack]:
+    """Start encoder, forecaster and gateways; stop them all on the way out, whatever happened.
 
     Raises:
         DependencyUnavailable: a process did not come up; the message names its log.
@@ -53,8 +55,10 @@ def local_stack(settings: Settings, log_dir: Path) -> Iterator[LocalStack]:
     log_dir.mkdir(parents=True, exist_ok=True)
     cluster = start_cluster(settings, log_dir)
     try:
-        with gateway_process(cluster.settings, log_dir) as gateway:
-            yield LocalStack(settings=cluster.settings, cluster=cluster, gateway=gateway)
+        with gateway_processes(cluster.settings, log_dir, gateways) as (gateway, *others):
+            yield LocalStack(
+                settings=cluster.settings, cluster=cluster, gateway=gateway, others=tuple(others)
+            )
     finally:
         cluster.stop()
 
@@ -87,6 +91,29 @@ def gateway_process(settings: Settings, log_dir: Path) -> Iterator[GatewayProces
             )
         finally:
             _stop(process)
+
+
+@contextmanager
+def gateway_processes(
+    settings: Settings, log_dir: Path, count: int
+) -> Iterator[tuple[GatewayProcess, ...]]:
+    """Run gateways that share one port (SO_REUSEPORT): the kernel deals connections out to them.
+
+    Each has an inbox log and a port for metrics of its own. Limits and quotas are each process's.
+    """
+    with ExitStack() as stack:
+        shared = settings if count == 1 else settings.model_copy(update={"reuse_port": True})
+        running = [stack.enter_context(gateway_process(shared, log_dir))]
+        for number in range(1, count):
+            own = {
+                "port": int(running[0].target.rpartition(":")[2]),
+                "metrics_port": settings.metrics_port and settings.metrics_port + number,
+                "writer": f"{settings.writer.removesuffix('-0')}-{number}",
+            }
+            running.append(
+                stack.enter_context(gateway_process(shared.model_copy(update=own), log_dir))
+            )
+        yield tuple(running)
 
 
 def _inherited() -> dict[str, str]:

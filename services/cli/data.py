@@ -101,15 +101,6 @@ def status(tenant: Tenant = DEFAULT_TENANT) -> None:
 
 
 @app.command()
-def erase(user_id: str, tenant: Tenant = DEFAULT_TENANT) -> None:
-    """Erase a user: hidden at once, removed from every table, view and index by the next refresh."""
-    from services.pipeline.erasure import request_erasure
-
-    erasure_id = request_erasure(load_settings(), tenant, user_id)
-    console.print(f"erasure {erasure_id} is recorded; `driftline refresh` carries it out")
-
-
-@app.command()
 def demand(
     again: Annotated[
         bool,

@@ -19,6 +19,9 @@ def up(
             "--insecure", help="Listen anywhere, without TLS, for anyone who can connect."
         ),
     ] = False,
+    gateways: Annotated[
+        int, typer.Option(min=1, max=64, help="Gateway processes that share the port: one a core.")
+    ] = 1,
 ) -> None:
     """Start encoder, forecaster, gateway and the follower on this machine; Ctrl-C stops them all.
 
@@ -36,7 +39,7 @@ def up(
         DEFAULT_TENANT
     )  # fails with what to do before anything starts
     with console.status("starting Ray Serve and the gateway (about a minute)"):
-        stack = local_stack(settings, settings.data_dir / "logs")
+        stack = local_stack(settings, settings.data_dir / "logs", gateways)
         running = stack.__enter__()
     try:
         with open_compute(running.settings, DEFAULT_TENANT) as compute:
@@ -49,7 +52,8 @@ def up(
             )
             follower.start()
             console.print(
-                f"gateway on [bold]{running.gateway.target}[/], metrics on {running.gateway.metrics_url}"
+                f"gateway on [bold]{running.gateway.target}[/], metrics on "
+                + ", ".join(each.metrics_url for each in (running.gateway, *running.others))
             )
             wait_for_stop(console, "Ctrl-C stops")
             follower.stop()

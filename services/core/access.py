@@ -35,6 +35,8 @@ RPC_SCOPES: dict[str, Scope | None] = {
     "driftline.v1.ContentService/ForecastTopicDemand": Scope.READ,
     "driftline.v1.ContentService/DraftBrief": Scope.READ,
     "driftline.v1.PrivacyService/EraseUser": Scope.ADMIN,
+    "driftline.v1.PrivacyService/GetErasure": Scope.ADMIN,
+    "driftline.v1.PrivacyService/ExportUser": Scope.ADMIN,
     "driftline.v1.ModelService/ListModels": Scope.READ,
     "driftline.v1.ModelService/PromoteModel": Scope.ADMIN,
     # What may be called here at all: any credential.

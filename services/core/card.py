@@ -3,6 +3,7 @@
 Part of a model folder, but never of the model's version: a card may be added to.
 """
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -54,6 +55,8 @@ class CardErasures:
     left_out: tuple[str, ...] = ()
     # Of users whose events the model, or a model it continues, did learn from.
     predated: tuple[str, ...] = ()
+    # When the last of those was noted, ISO; empty where there are none.
+    noted_time: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +141,7 @@ def render_card(card: ModelCard, *, model_version: str, space_id: str) -> str:
         f"predicted from all before it{validation}",
         f"- erasures: {len(card.erasures.left_out)} were open and their users left out; "
         f"{len(card.erasures.predated)} came after the model had learned from their users"
-        + (" (retrain anew to be rid of it)" if card.erasures.predated else ""),
+        + (_predated(card.erasures) if card.erasures.predated else ""),
         "",
         "## Figures",
         *_figures(card.evaluation),
@@ -151,6 +154,12 @@ def render_card(card: ModelCard, *, model_version: str, space_id: str) -> str:
         "Every constant that was chosen, and the ids of the erasures, are in card.json.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _predated(erasures: CardErasures) -> str:
+    digest = hashlib.sha256("\n".join(sorted(erasures.predated)).encode()).hexdigest()[:12]
+    noted = f", the last noted {erasures.noted_time}" if erasures.noted_time else ""
+    return f" (digest `{digest}`{noted}; retrain anew to be rid of it)"
 
 
 _USE = """\

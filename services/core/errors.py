@@ -35,6 +35,15 @@ class ItemNotFound(CoreError):
         super().__init__("no such item; upsert it and run `driftline refresh`", item_id=item_id)
 
 
+class ErasureNotFound(CoreError):
+    """There is no such request to erase a user. Metadata: erasure_id."""
+
+    def __init__(self, erasure_id: str) -> None:
+        super().__init__(
+            "no such erasure; take the id from the answer of EraseUser", erasure_id=erasure_id
+        )
+
+
 class SpaceMismatch(CoreError):
     """Two vector spaces met in one operation. Metadata: expected_space_id, actual_space_id."""
 

@@ -19,6 +19,7 @@ Shape suffixes: U = users, N = items, D = width, H = half-lives, W = popularity 
 F = W + 1 features of an item, Z = (D + 2) H inputs, K = hidden units.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,15 +74,26 @@ def popularity_shares(
 
     Ageing all events alike cancels out of a share.
     """
-    columns = []
-    for half_life in half_lives_days:
-        decay_E = np.exp2(-(now - time_E) / (half_life * DAY_S))
-        pop_N = np.bincount(item_ix_E, weights=decay_E, minlength=item_count)
-        columns.append(pop_N / max(pop_N.sum(), 1e-300))
-    return ItemStats(
-        share_NW=np.stack(columns, axis=1).astype(np.float32),
-        first_time_N=first_times(item_ix_E, time_E, item_count),
-    )
+    part = item_ix_E, time_E
+    return popularity_of_parts([part], now, item_count, half_lives_days)
+
+
+def popularity_of_parts(
+    parts: Iterable[tuple[I64, F64]],
+    now: float,
+    item_count: int,
+    half_lives_days: tuple[float, ...],
+) -> ItemStats:
+    """Return popularity_shares of events that come in parts, of which one is held at a time."""
+    sum_NW = np.zeros((item_count, len(half_lives_days)))
+    first_time_N = np.full(item_count, np.inf)
+    for item_ix_E, time_E in parts:
+        np.minimum.at(first_time_N, item_ix_E, time_E)
+        for column, half_life in enumerate(half_lives_days):
+            decay_E = np.exp2(-(now - time_E) / (half_life * DAY_S))
+            sum_NW[:, column] += np.bincount(item_ix_E, weights=decay_E, minlength=item_count)
+    total_W = np.maximum(sum_NW.sum(axis=0), 1e-300)
+    return ItemStats(share_NW=(sum_NW / total_W).astype(np.float32), first_time_N=first_time_N)
 
 
 def first_times(item_ix_E: I64, time_E: F64, item_count: int) -> F64:

@@ -4,7 +4,7 @@ Shape suffixes: N = items, D = width, W = popularity windows.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,8 @@ import polars as pl
 from services.core.classify import IS_BULK_DAY, with_bulk_days
 from services.core.item_versions import NO_VERSION, ItemVersions
 from services.core.model import Model
-from services.core.ranking import ItemStats, popularity_shares
+from services.core.pooling import F64, I64
+from services.core.ranking import ItemStats, popularity_of_parts
 from services.core.schema import (
     CONTENT_HASH,
     EVENT_TIME,
@@ -120,18 +121,16 @@ def stats_at(
     items = pl.DataFrame({ITEM_ID: list(item_ids)}, schema={ITEM_ID: pl.String})
     items = items.with_row_index("item_ix").cast({"item_ix": pl.Int64})
     us = pl.col(EVENT_TIME).dt.timestamp("us").alias("us")
-    item_ix, seconds = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for events in events_by_bucket:
-        used = with_bulk_days(events.filter(pl.col(EVENT_TIME) <= now)).filter(~pl.col(IS_BULK_DAY))
-        rows = used.select(ITEM_ID, us).join(items, on=ITEM_ID)
-        item_ix.append(rows["item_ix"].to_numpy())
-        seconds.append(rows["us"].to_numpy() / 1e6)
-    return popularity_shares(
-        np.concatenate(item_ix),
-        np.concatenate(seconds),
-        now.timestamp(),
-        len(item_ids),
-        model.ranker.popularity_half_lives_days,
+
+    def parts() -> Iterator[tuple[I64, F64]]:
+        for events in events_by_bucket:
+            seen = events.filter(pl.col(EVENT_TIME) <= now)
+            used = with_bulk_days(seen).filter(~pl.col(IS_BULK_DAY))
+            rows = used.select(ITEM_ID, us).join(items, on=ITEM_ID)
+            yield rows["item_ix"].to_numpy(), rows["us"].to_numpy() / 1e6
+
+    return popularity_of_parts(
+        parts(), now.timestamp(), len(item_ids), model.ranker.popularity_half_lives_days
     )
 
 

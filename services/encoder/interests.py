@@ -122,13 +122,15 @@ class InterestsRefresh:
         wanted = sorted(set(buckets)) or range(self.config.bucket_count)
         looked = (self._look(bucket, is_full=is_full) for bucket in wanted)
         found = (each for each in looked if each is not None)
-        for chunk in chunks(found, lambda work: len(work.users), self.config.users_a_chunk):
-            counts = self._chunk(chunk, cancelled)
-            users, vectors = users + counts[0], vectors + counts[1]
-            for share in chunk:
-                if share.is_last:
-                    self._done(share.of)
-                    done += 1
+        # Whoever is erased is not published from what was read before.
+        with self.stores.tables.publishing(self.tenant, cancelled):
+            for chunk in chunks(found, lambda work: len(work.users), self.config.users_a_chunk):
+                counts = self._chunk(chunk, cancelled)
+                users, vectors = users + counts[0], vectors + counts[1]
+                for share in chunk:
+                    if share.is_last:
+                        self._done(share.of)
+                        done += 1
         return InterestsSummary(
             user_count=users, vector_count=vectors, bucket_count=done, space_id=self.model.space_id
         )

@@ -104,6 +104,22 @@ class ForecastsRefresh:
         """
         wanted = sorted(set(buckets)) or range(self.config.bucket_count)
         done: set[int] = set()
+        # Whoever is erased is not published from what was read before.
+        with self.tables.publishing(self.tenant, cancelled):
+            self._refresh(wanted, done, is_full=is_full, cancelled=cancelled)
+        return ForecastsSummary(
+            user_count=len(self._users), forecast_count=self._count, bucket_count=len(done)
+        )
+
+    def _refresh(
+        self,
+        wanted: Sequence[int],
+        done: set[int],
+        *,
+        is_full: bool,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Forecast and publish; names in `done` the buckets that had something to look at."""
         for granularity in self.config.granularities:
             made_at = closed_before(granularity, self.now)
             looked = (self._look(bucket, made_at, is_full=is_full) for bucket in wanted)
@@ -115,9 +131,6 @@ class ForecastsRefresh:
                         name = self._name(share.of.bucket, granularity)
                         self.tables.write_state(self.tenant, name, share.of.after)
                         done.add(share.of.bucket)
-        return ForecastsSummary(
-            user_count=len(self._users), forecast_count=self._count, bucket_count=len(done)
-        )
 
     def _look(self, bucket: int, made_at: Period, *, is_full: bool) -> _Bucket | None:
         """Return whom to forecast of a bucket; None where there is nothing to look at."""

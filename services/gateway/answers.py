@@ -15,6 +15,7 @@ from services.core.recommend import Filters, RankedItems, SimilarItems
 from services.core.records import Forecast, InterestVector, ModelInfo, Profile
 from services.core.schema import Granularity
 from services.store.ports import Catalogue
+from services.store.receipts import SignedReceipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +250,15 @@ class PromoteQuery:
 class ErasureAnswer:
     erasure_id: str
     requested_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptAnswer:
+    erasure_id: str
+    # None once the request was carried out.
+    requested_time: datetime | None
+    # None before rows were removed.
+    signed: SignedReceipt | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,21 +35,27 @@ from services.gateway.translate import models as model_messages
 from services.gateway.translate import privacy as privacy_messages
 from services.gateway.translate import profiles as profile_messages
 from services.gateway.translate import recommendations as recommendation_messages
-from services.store.ports import Inbox
+from services.store.ports import Commit, Inbox
 
 
 class EventHandler(events_grpc.EventServiceServicer):
     """EventService."""
 
-    def __init__(self, tenant: str, inbox: Inbox, now: Now) -> None:
+    def __init__(self, tenant: str, inbox: Inbox, now: Now, eraser: Eraser) -> None:
         self._tenant, self._inbox, self._now = tenant, inbox, now
+        self._eraser = eraser
 
     async def RecordEvents(
         self, request: events.RecordEventsRequest, context: Any
     ) -> events.RecordEventsResponse:
-        rows = event_messages.events_from_pb(request, self._now())
-        commit = await self._inbox.append_events(self._tenant, rows)
-        return event_messages.events_to_pb(commit)
+        now = self._now()
+        rows = event_messages.events_from_pb(request, now)
+        is_refused = await self._eraser.refused(rows)
+        if is_refused.all():  # nothing to wait for
+            commit = Commit(row_count=0, ingest_time=now.ingest_time)
+        else:
+            commit = await self._inbox.append_events(self._tenant, rows.filter(~is_refused))
+        return event_messages.events_to_pb(commit, request, rows.filter(is_refused))
 
     async def UpsertItems(
         self, request: events.UpsertItemsRequest, context: Any
@@ -183,6 +189,19 @@ class PrivacyHandler(privacy_grpc.PrivacyServiceServicer):
         user_id = privacy_messages.user_from_pb(request)
         answer = await self._eraser.erase(user_id)
         return privacy_messages.erasure_to_pb(answer)
+
+    async def GetErasure(
+        self, request: privacy.GetErasureRequest, context: Any
+    ) -> privacy.GetErasureResponse:
+        answer = await self._eraser.receipt(request.erasure_id)
+        return privacy_messages.receipt_to_pb(answer)
+
+    async def ExportUser(
+        self, request: privacy.ExportUserRequest, context: Any
+    ) -> AsyncIterator[privacy.ExportUserResponse]:
+        user_id = privacy_messages.user_from_pb(request)
+        async for records in self._eraser.export(user_id):
+            yield privacy_messages.records_to_pb(records)
 
 
 class ModelHandler(models_grpc.ModelServiceServicer):

@@ -16,7 +16,7 @@ from driftline.v1 import (
 
 from services.gateway.answers import Instants
 from services.gateway.content import Content
-from services.gateway.erasure import Eraser
+from services.gateway.erasure import Eraser, PrivacyStore
 from services.gateway.handler import (
     ContentHandler,
     EventHandler,
@@ -53,6 +53,7 @@ class Ports:
     inbox: Inbox
     registry: ModelRegistry
     overlays: Overlays
+    privacy: PrivacyStore
     demand: DemandStore
 
 
@@ -81,6 +82,7 @@ def services_of(
     reads = Interests(state, ports.reader, history, stale_after_periods=stale_after)
     portraits = Portraits(state, ports.reader, ports.overlays, stale_after_periods=stale_after)
     recommender = Recommender(state, ports.reader, stale_after_periods=stale_after)
+    eraser = Eraser(state, ports.inbox, ports.privacy)
     content = Content(
         state, ports.demand, settings.release_terms().name, stale_after_periods=stale_after
     )
@@ -91,7 +93,7 @@ def services_of(
         ),
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
-            EventHandler(state.tenant, ports.inbox, now),
+            EventHandler(state.tenant, ports.inbox, now, eraser),
         ),
         "InterestService": partial(
             interest_service_pb2_grpc.add_InterestServiceServicer_to_server,
@@ -107,7 +109,7 @@ def services_of(
         ),
         "PrivacyService": partial(
             privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server,
-            PrivacyHandler(Eraser(state, ports.inbox)),
+            PrivacyHandler(eraser),
         ),
         "ModelService": partial(
             model_service_pb2_grpc.add_ModelServiceServicer_to_server,

@@ -22,13 +22,17 @@ from services.store.erasures import ErasedUsers
 from services.store.history_reader import ParquetHistory
 from services.store.inbox import DeltaInbox
 from services.store.index import FolderCatalogues
+from services.store.interest_reads import InterestReads
 from services.store.layout import Layout
 from services.store.model_folder import load_ranker
 from services.store.models import FolderRegistry
 from services.store.overlays import open_overlays
-from services.store.ports import InterestReader
+from services.store.privacy import StoredPrivacy
+from services.store.receipts import Receipts
 from services.store.redis_reader import RedisInterestReader
 from services.store.sqlite_reader import SqliteInterestReader
+from services.store.tables import DeltaTables
+from services.store.user_records import UserRecords
 
 
 class Tenants:
@@ -44,6 +48,16 @@ class Tenants:
         self._reader = open_reader(settings, layout)
         self._history = ParquetHistory(layout)
         self._overlays = open_overlays(layout, settings.online_store, settings.redis_url)
+        self._privacy = StoredPrivacy(
+            erased=self._erased,
+            receipts=Receipts(layout),
+            user_records=UserRecords(
+                layout=layout,
+                tables=DeltaTables(layout),
+                online=self._reader,
+                overlays=self._overlays,
+            ),
+        )
         self._demand = FolderDemand(layout)
         # One tenant's slow reads leave places for the others.
         self._places = HistoryPlaces(2 * settings.max_history_calls)
@@ -70,6 +84,7 @@ class Tenants:
             inbox=self._inbox,
             registry=self._registry,
             overlays=self._overlays,
+            privacy=self._privacy,
             demand=self._demand,
         )
         return services_of(self._settings, state, ports, self._places)
@@ -92,7 +107,7 @@ class Tenants:
         await self._inbox.close()
 
 
-def open_reader(settings: Settings, layout: Layout) -> InterestReader:
+def open_reader(settings: Settings, layout: Layout) -> InterestReads:
     """Return the raw reader of the online store that the settings name."""
     if settings.online_store == "redis":
         return RedisInterestReader(settings.redis_url)

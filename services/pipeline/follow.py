@@ -5,6 +5,7 @@ items, the other makes vectors and forecasts of what the first took in, and wake
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,8 @@ from services.store.health import REFRESHED, refreshed_to_state
 
 log = structlog.get_logger()
 
+# Between two looks at receipts that are pending.
+SETTLE_S = 60.0
 # How often it is written down that all is served.
 NOTE_EVERY = timedelta(minutes=1)
 
@@ -41,7 +44,6 @@ class Follower:
     open_check: Callable[[], StoreCheck] | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
     _vectors_due: threading.Event = field(default_factory=threading.Event)
-    _publishing: threading.Lock = field(default_factory=threading.Lock)
     # True at first: what was taken in before the start may not have reached the index.
     _items_due: bool = True
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -51,6 +53,8 @@ class Follower:
     _noted: datetime | None = None
     # The UTC day of the last full look at forecasts; a new day may have closed periods.
     _looked_on: date | None = None
+    # When pending receipts are looked at again, of the monotonic clock.
+    _settle_at: float = 0.0
 
     def start(self) -> None:
         """Start the loops."""
@@ -102,18 +106,19 @@ class Follower:
         return ("",) if shadow is None else ("", shadow.model_version)
 
     def _erase(self) -> int:
-        """Carry out erasures while no bucket is under way: one that had read the user would bring them back."""
-        if not pending_erasures(self.stores.tables, self.tenant):
+        """Carry out erasures; receipts that wait for bytes to go are looked at now and then."""
+        is_asked = bool(pending_erasures(self.stores.tables, self.tenant))
+        if not is_asked and time.monotonic() < self._settle_at:
             return 0
-        with self._publishing:
-            return erase_requested(
-                self.stores.tables,
-                self.stores.features,
-                self.stores.models,
-                self.stores.overlays,
-                self.settings,
-                self.tenant,
-            )
+        self._settle_at = time.monotonic() + SETTLE_S
+        return erase_requested(
+            self.stores.tables,
+            self.stores.features,
+            self.stores.models,
+            self.stores.overlays,
+            self.settings,
+            self.tenant,
+        )
 
     def _vectors(self) -> None:
         today, taken = self.settings.clock().date(), self._taken
@@ -125,10 +130,8 @@ class Follower:
             if self._stopped.is_set():
                 return
             for model_version in self._models():
-                with self._publishing:
-                    self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
-        with self._publishing:
-            self._demand()
+                self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
+        self._demand()
         self._looked_on = today
         self._note(taken)
 

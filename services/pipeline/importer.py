@@ -16,6 +16,7 @@ import polars as pl
 from services.core.cleaning import (
     KIND_ALIASES,
     LINE,
+    RAW,
     REASON,
     REJECT_SCHEMA,
     SOURCE,
@@ -44,6 +45,7 @@ from services.core.schema import (
 from services.pipeline.columns import Columns, EventIds, categories_of, recognise
 from services.pipeline.file_chunks import CHUNK_ROWS, Chunk, read_chunks
 from services.runtime.settings import Settings
+from services.store.erasures import Tombstones, erased_rejects, tombstones
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
 from services.store.tables import DeltaTables
@@ -102,7 +104,7 @@ def import_files(
         job = _FileImport(path, inbox, settings.clock(), default_kind)
         try:
             for chunk_number, chunk in enumerate(read_chunks(path, CHUNK_ROWS)):
-                rejects = job.take(chunk)
+                rejects = job.take(chunk, tombstones(tables, tenant))
                 reasons.update(dict(rejects[REASON].value_counts().iter_rows()))
                 tables.append_rejects(tenant, rejects, job.batch_id(chunk_number))
                 on_progress(f"import {path.name}", chunk.done, chunk.total)
@@ -149,12 +151,12 @@ class _FileImport:
         self._digest = self._digest or _digest(self._path)
         return f"file-{self._digest}-{self._kind}-{chunk_number}"
 
-    def take(self, chunk: Chunk) -> pl.DataFrame:
-        """Put a chunk into the inbox; returns its rejects."""
+    def take(self, chunk: Chunk, erased: Tombstones) -> pl.DataFrame:
+        """Put a chunk into the inbox; returns its rejects, those of erased users without content."""
         columns = self._recognise(chunk.rows)  # a later chunk of JSONL may have more
         rows = self._raw(chunk.rows, columns)
-        rejects = self._take_items(rows) if columns.is_items else self._take_events(rows)
-        return pl.concat([rejects, self._bad_lines(chunk)])
+        rejects = self._take_items(rows) if columns.is_items else self._take_events(rows, erased)
+        return erased.redacted(pl.concat([rejects, self._bad_lines(chunk)]))
 
     def finish(self) -> None:
         """Put the items that the events named into the inbox."""
@@ -185,9 +187,14 @@ class _FileImport:
             pl.lit(str(self._path)).alias(SOURCE),
         )
 
-    def _take_events(self, raw: pl.DataFrame) -> pl.DataFrame:
+    def _take_events(self, raw: pl.DataFrame, erased: Tombstones) -> pl.DataFrame:
         cleaned = clean_events(raw, self._now, default_kind=self._kind, is_id_required=False)
-        events = self._ids.fill(cleaned.events)
+        filled = self._ids.fill(cleaned.events)
+        # Their time of ingestion is now: it is when they happened that an erasure covers.
+        is_erased = erased.covers(filled)
+        events = filled.filter(~is_erased)
+        nothing = pl.lit(None, pl.String)
+        gone = filled.filter(is_erased).with_columns(nothing.alias(REASON), nothing.alias(RAW))
         if not events.is_empty():
             self._inbox.append("events", events.select(*EVENT_COLUMNS))
             self.event_count += events.height
@@ -195,7 +202,7 @@ class _FileImport:
             self._items.append(_first_seen([_items_of(raw, events)]))
             if len(self._items) > 8:
                 self._items = [_first_seen(self._items)]
-        return cleaned.rejects
+        return pl.concat([cleaned.rejects, erased_rejects(gone.select(*REJECT_SCHEMA))])
 
     def _take_items(self, raw: pl.DataFrame) -> pl.DataFrame:
         updated = instants(raw[UPDATED_TIME]) if UPDATED_TIME in raw.columns else None

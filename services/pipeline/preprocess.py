@@ -17,7 +17,9 @@ import polars as pl
 
 from services.core.cleaning import (
     LINE,
+    RAW,
     REASON,
+    REJECT_SCHEMA,
     clean_events,
     drop_duplicates,
     drop_stored,
@@ -27,7 +29,7 @@ from services.core.item_cleaning import clean_items, item_conflicts
 from services.core.items import new_versions, with_content_hash
 from services.core.schema import DEFAULT_TENANT, EVENT_ID
 from services.runtime.settings import Settings
-from services.store.erasures import drop_erased, record_erasures
+from services.store.erasures import erased_rejects, record_erasures, tombstones
 from services.store.ports import EventTables, InboxBatch
 
 STATE = "intake"
@@ -128,7 +130,9 @@ def _store(
 ) -> PreprocessSummary:
     # First: this batch's events from before a request must not get past it.
     record_erasures(tables, tenant, batch.erasures)
-    raw = drop_erased(tables, tenant, batch.events)
+    if batch.events.is_empty() and batch.items.is_empty():
+        return PreprocessSummary(erasures=batch.erasures.height)
+    raw, refused = _split_erased(tables, tenant, batch.events)
     cleaned = clean_events(raw.with_columns(pl.lit(None, pl.Int64).alias(LINE)), now)
     distinct = drop_duplicates(cleaned.events)
     known = tables.known_events(tenant, distinct.events[EVENT_ID])
@@ -136,7 +140,14 @@ def _store(
     items = clean_items(batch.items, now)
     versions, conflicts = new_versions(with_content_hash(items.items), tables.read_items(tenant))
     rejects = pl.concat(
-        [cleaned.rejects, distinct.rejects, new.rejects, items.rejects, item_conflicts(conflicts)]
+        [
+            refused,
+            cleaned.rejects,
+            distinct.rejects,
+            new.rejects,
+            items.rejects,
+            item_conflicts(conflicts),
+        ]
     )
     tables.append_events(tenant, new.events, batch_id)
     tables.append_items(tenant, versions, batch_id)
@@ -150,6 +161,18 @@ def _store(
         erasures=batch.erasures.height,
         erased_events=batch.events.height - raw.height,
     )
+
+
+def _split_erased(
+    tables: EventTables, tenant: str, events: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the events that no erasure covers, and rejects that say only how many others came."""
+    is_erased = tombstones(tables, tenant).covers(events)
+    gone = events.filter(is_erased).with_columns(
+        pl.lit(None, pl.Int64).alias(LINE),
+        *(pl.lit(None, pl.String).alias(name) for name in (REASON, RAW)),
+    )
+    return events.filter(~is_erased), erased_rejects(gone.select(*REJECT_SCHEMA))
 
 
 def _batch_id(before: dict[str, int], after: dict[str, int]) -> str:

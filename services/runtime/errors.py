@@ -59,6 +59,10 @@ TABLE: dict[type[errors.CoreError], "tuple[grpc.StatusCode, ErrorReason.ValueTyp
     ),
     errors.UserNotFound: (grpc.StatusCode.NOT_FOUND, ErrorReason.ERROR_REASON_USER_NOT_FOUND),
     errors.ItemNotFound: (grpc.StatusCode.NOT_FOUND, ErrorReason.ERROR_REASON_ITEM_NOT_FOUND),
+    errors.ErasureNotFound: (
+        grpc.StatusCode.NOT_FOUND,
+        ErrorReason.ERROR_REASON_ERASURE_NOT_FOUND,
+    ),
     errors.SpaceMismatch: (
         grpc.StatusCode.FAILED_PRECONDITION,
         ErrorReason.ERROR_REASON_SPACE_MISMATCH,

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -37,7 +38,7 @@ ROW_GROUP_ROWS = 16_384
 # Other writers commit in between at most this often before a rewrite gives up.
 _TRIES = 10
 # A file younger than this may belong to a commit under way.
-_ORPHAN_HOURS = 1
+ORPHAN_HOURS = 1
 
 Actions = list[AddAction | RemoveAction]
 
@@ -220,11 +221,23 @@ def sweep(path: Path, *, is_owner: bool) -> None:
     _sweep(path)
     with suppress(TableNotFoundError):
         DeltaTable(str(path)).vacuum(
-            retention_hours=0 if is_owner else _ORPHAN_HOURS,
+            retention_hours=0 if is_owner else ORPHAN_HOURS,
             dry_run=False,
             enforce_retention_duration=False,
             full=True,
         )
+
+
+def strays(path: Path, until: datetime) -> int:
+    """Count the files of rows on the disk that are not live and were there at an instant."""
+    live = {path / name for name in files(path)}
+    count = 0
+    for file in path.rglob("*.parquet"):
+        if "_delta_log" in file.parts or file in live:
+            continue
+        with suppress(FileNotFoundError):
+            count += file.stat().st_mtime <= until.timestamp()
+    return count
 
 
 def _sweep(path: Path) -> None:

@@ -1,27 +1,36 @@
-"""Requests to erase a user, from the inbox until they are carried out.
+"""Requests to erase a user, from the inbox until they are carried out, and what stays after them.
 
 A request lies in an inbox first, then, once preprocess has taken it in, in the pipeline's state
 until every table and view is rid of the user. Readers refuse the user all that time. Afterwards a
-hash of the id is kept for a day, so that events from before the request that come in late are
-dropped.
+tombstone stays for ever: a salted hash of the id, by which what happened before the request is
+refused whenever it comes again.
 """
 
-import hashlib
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from services.core.schema import INGEST_TIME, USER_ID
+from services.core.cleaning import RAW, REASON
+from services.core.schema import EVENT_ID, EVENT_TIME, INGEST_TIME, USER_ID
 from services.store import delta
 from services.store.event_frames import ERASURE_ID, ERASURES
 from services.store.layout import Layout, read_json
 from services.store.ports import EventTables
 
-_STATE = "erasures"
-# Longest that a commit of an event may take to become visible, with room to spare.
-_LATE = timedelta(days=1)
+# Why a row of an erased user was refused; nothing else of the row is kept.
+ERASED = "erased"
+
+_PENDING, _TOMBSTONES = "erasures", "tombstones"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What a line that nobody could read may be made of; an id that holds none of these is found in it.
+_TOKENS = re.compile(r"[^\s\"'{}\[\]:;,|]+")
+_QUOTED = re.compile(r"\"([^\"]+)\"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,73 +39,154 @@ class Erasure:
 
     erasure_id: str
     user_id: str
-    # Events ingested up to this instant are erased; later ones are a new history.
+    # Events that happened or came in up to this instant are erased; later ones are a new history.
     requested_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstones:
+    """Who was erased, as hashes; and who is about to be."""
+
+    salt: str = ""
+    # Salted hash -> request, and the last instant that it covers, microseconds since 1970.
+    gone: dict[str, tuple[str, int]] = field(default_factory=dict)
+    pending: tuple[Erasure, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.pending)
+
+    def digest(self, user_id: str) -> str:
+        """Return the salted hash of an id."""
+        return hmac.digest(self.salt.encode(), user_id.encode(), "sha256")[:16].hex()
+
+    def until(self, users: Iterable[str]) -> dict[str, datetime]:
+        """Return, of the users that a request covers, up to when."""
+        found: dict[str, datetime] = {}
+        for erasure in self.pending:
+            found[erasure.user_id] = max(
+                erasure.requested_time, found.get(erasure.user_id, erasure.requested_time)
+            )
+        if not self.gone:
+            return found
+        for user in users:
+            known = self.gone.get(self.digest(user))
+            if known:
+                time = _EPOCH + timedelta(microseconds=known[1])
+                found[user] = max(time, found.get(user, time))
+        return found
+
+    def requests(self, users: Iterable[str]) -> dict[str, str]:
+        """Return the last request that covers each of the users that one covers."""
+        found = {erasure.user_id: erasure.erasure_id for erasure in self.pending}
+        for user in users if self.gone else ():
+            known = self.gone.get(self.digest(user))
+            if known:
+                found.setdefault(user, known[0])
+        return found
+
+    def covers(self, rows: pl.DataFrame) -> pl.Series:
+        """Tell of each row (user_id, event_time, ingest_time) whether a request covers it."""
+        if not self or rows.is_empty():
+            return pl.Series([False] * rows.height, dtype=pl.Boolean)
+        until = self.until(rows[USER_ID].drop_nulls().unique())
+        return covered(rows, until)
+
+    def redacted(self, rejects: pl.DataFrame) -> pl.DataFrame:
+        """Return rejects; of erased users only that there was a row, and where."""
+        if not self or rejects.is_empty():
+            return rejects
+        users = self.until(rejects[USER_ID].drop_nulls().unique())
+        said = pl.Series(
+            [
+                user in users if user is not None else self._names_one(raw or "")
+                for user, raw in rejects.select(USER_ID, RAW).iter_rows()
+            ],
+            dtype=pl.Boolean,
+        )
+        return _without_content(rejects, said)
+
+    def _names_one(self, raw: str) -> bool:
+        words = {*_TOKENS.findall(raw), *_QUOTED.findall(raw)}
+        return bool(self.until(words).keys() & words)
+
+
+def covered(rows: pl.DataFrame, until: dict[str, datetime]) -> pl.Series:
+    """Tell of each row whether it happened, or came in, up to its user's instant."""
+    ends = pl.DataFrame(
+        {USER_ID: list(until), "_until": list(until.values())},
+        schema={USER_ID: pl.String(), "_until": rows.schema[INGEST_TIME]},
+    )
+    times = [name for name in (INGEST_TIME, EVENT_TIME) if name in rows.columns]
+    joined = rows.select(USER_ID, *times).join(ends, on=USER_ID, how="left", maintain_order="left")
+    is_covered = pl.any_horizontal(pl.col(name) <= pl.col("_until") for name in times)
+    return joined.select(is_covered.fill_null(value=False).alias("covered"))["covered"]
 
 
 def record_erasures(tables: EventTables, tenant: str, rows: pl.DataFrame) -> None:
     """Keep requests that came in (erasure_id, user_id, ingest_time); each counts once."""
     if rows.is_empty():
         return
-    state = _state(tables, tenant)
+    pending = _pending_state(tables, tenant)
     for erasure_id, user_id, requested in rows.select(ERASURE_ID, USER_ID, INGEST_TIME).iter_rows():
-        state["pending"][erasure_id] = [user_id, requested.isoformat()]
-    tables.write_state(tenant, _STATE, state)
+        pending[erasure_id] = [user_id, requested.isoformat()]
+    tables.write_state(tenant, _PENDING, {"pending": pending})
 
 
 def pending_erasures(tables: EventTables, tenant: str) -> list[Erasure]:
     """Return the requests that preprocess took in and that are not finished, oldest first."""
-    return _pending(_state(tables, tenant))
+    return _requests(_pending_state(tables, tenant))
 
 
-def finish_erasures(
-    tables: EventTables, tenant: str, erasure_ids: list[str], now: datetime
-) -> None:
-    """Forget requests that were carried out everywhere."""
-    state = _state(tables, tenant)
-    oldest = (now - _LATE).isoformat()
-    done = [state["pending"].pop(name) for name in erasure_ids if name in state["pending"]]
-    recent = {key: value for key, value in state["recent"].items() if value[1] >= oldest}
-    for user_id, requested in done:
-        before = recent.get(_digest(user_id), [requested])[0]
-        recent[_digest(user_id)] = [max(before, requested), now.isoformat()]
-    tables.write_state(tenant, _STATE, {"pending": state["pending"], "recent": recent})
+def tombstones(tables: EventTables, tenant: str) -> Tombstones:
+    """Return who was erased and who is about to be."""
+    return _tombstones(tables.read_state(tenant, _TOMBSTONES), pending_erasures(tables, tenant))
+
+
+def with_salt(tables: EventTables, tenant: str) -> Tombstones:
+    """Return the tombstones; the salt is made where there is none yet."""
+    if not tables.read_state(tenant, _TOMBSTONES):
+        empty: dict[str, Any] = {"salt": secrets.token_hex(32), "gone": {}}
+        tables.write_state(tenant, _TOMBSTONES, empty)
+    return tombstones(tables, tenant)
+
+
+def finish_erasures(tables: EventTables, tenant: str, erasure_ids: list[str]) -> None:
+    """Put tombstones in the place of requests that were carried out everywhere."""
+    held = with_salt(tables, tenant)
+    done = [erasure for erasure in held.pending if erasure.erasure_id in set(erasure_ids)]
+    gone = dict(held.gone)
+    for erasure in done:  # oldest first
+        until = (erasure.requested_time - _EPOCH) // timedelta(microseconds=1)
+        gone[held.digest(erasure.user_id)] = (erasure.erasure_id, until)
+    # Before the requests go: whoever looks in between finds both.
+    tables.write_state(tenant, _TOMBSTONES, {"salt": held.salt, "gone": gone})
+    names = {erasure.erasure_id for erasure in done}
+    left = {k: v for k, v in _pending_state(tables, tenant).items() if k not in names}
+    tables.write_state(tenant, _PENDING, {"pending": left})
 
 
 def drop_erased(tables: EventTables, tenant: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows (user_id, ingest_time) without those that a request covers."""
-    state = _state(tables, tenant)
-    if rows.is_empty() or not (state["pending"] or state["recent"]):
-        return rows
-    until: dict[str, datetime] = {}
-    digests = {_digest(user): user for user in rows[USER_ID].drop_nulls().unique()}
-    for digest, (requested, _) in state["recent"].items():
-        if digest in digests:
-            until[digests[digest]] = datetime.fromisoformat(requested)
-    for erasure in _pending(state):  # after the finished ones: these are younger
-        until[erasure.user_id] = erasure.requested_time
-    erased = pl.DataFrame(
-        {USER_ID: list(until), "_until": list(until.values())},
-        schema={USER_ID: pl.String(), "_until": rows.schema[INGEST_TIME]},
-    )
-    joined = rows.join(erased, on=USER_ID, how="left", maintain_order="left")
-    is_covered = (pl.col(INGEST_TIME) <= pl.col("_until")).fill_null(value=False)
-    return joined.filter(~is_covered).drop("_until")
+    """Return the rows (user_id, event_time, ingest_time) without those that a request covers."""
+    return rows.filter(~tombstones(tables, tenant).covers(rows))
 
 
 def covered_events(events: pl.DataFrame, erasure: Erasure) -> pl.DataFrame:
-    """Return the events (user_id, ingest_time, ...) that a request is about."""
-    return events.filter(
-        (pl.col(USER_ID) == erasure.user_id) & (pl.col(INGEST_TIME) <= erasure.requested_time)
-    )
+    """Return the events (user_id, event_time, ingest_time, ...) that a request is about."""
+    return events.filter(covered(events, {erasure.user_id: erasure.requested_time}))
+
+
+def erased_rejects(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows (REJECT_SCHEMA) as rejects that say only that they were refused."""
+    return _without_content(rows, pl.Series([True] * rows.height, dtype=pl.Boolean))
 
 
 class ErasedUsers:
-    """Whom readers refuse now. For a gateway: polled, cheap where nothing changed."""
+    """Whom readers refuse now, and which events. For a gateway: cheap where nothing changed."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._seen: dict[str, tuple[object, frozenset[str]]] = {}
+        self._seen: dict[str, tuple[object, dict[str, Erasure]]] = {}
+        self._known: dict[str, tuple[object, Tombstones]] = {}
 
     def users(self, tenant: str) -> frozenset[str]:
         """Return the users with a request that is not carried out yet.
@@ -104,13 +194,17 @@ class ErasedUsers:
         Raises:
             DependencyUnavailable: the store does not answer.
         """
+        return frozenset(erasure.user_id for erasure in self.open(tenant).values())
+
+    def open(self, tenant: str) -> dict[str, Erasure]:
+        """Return the requests that are not carried out yet, by id. Raises as `users`."""
         logs = [
             self._layout.inbox_dir(tenant, writer) / "erasures"
             for writer in self._layout.inbox_writers(tenant)
         ]
         # Logs before the state: a request moves from the first to the second, never back.
         live = {log: delta.files(log) for log in logs}
-        path = self._layout.state_dir(tenant) / f"{_STATE}.json"
+        path = self._layout.state_dir(tenant) / f"{_PENDING}.json"
         token = (
             tuple((str(log), tuple(sorted(files))) for log, files in live.items()),
             path.stat().st_mtime_ns if path.exists() else 0,
@@ -118,26 +212,49 @@ class ErasedUsers:
         known = self._seen.get(tenant)
         if known and known[0] == token:
             return known[1]
-        state = read_json(path)
-        users = {user for user, _ in state.get("pending", {}).values()}
+        found = _requests(read_json(path).get("pending", {}))
         for log, files in live.items():
-            users |= set(delta.read(log, files, ERASURES)[USER_ID])
-        self._seen[tenant] = (token, frozenset(users))
+            for erasure_id, user_id, time in delta.read(log, files, ERASURES).iter_rows():
+                found.append(Erasure(erasure_id=erasure_id, user_id=user_id, requested_time=time))
+        self._seen[tenant] = (token, {erasure.erasure_id: erasure for erasure in found})
         return self._seen[tenant][1]
 
+    def tombstones(self, tenant: str) -> Tombstones:
+        """Return who was erased. Raises DependencyUnavailable where the file is damaged."""
+        path = self._layout.state_dir(tenant) / f"{_TOMBSTONES}.json"
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return Tombstones()
+        token = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        known = self._known.get(tenant)
+        if known is None or known[0] != token:
+            known = self._known[tenant] = (token, _tombstones(read_json(path), []))
+        return known[1]
 
-def _state(tables: EventTables, tenant: str) -> dict[str, Any]:
-    state = tables.read_state(tenant, _STATE)
-    return {"pending": dict(state.get("pending", {})), "recent": dict(state.get("recent", {}))}
+
+def _without_content(rejects: pl.DataFrame, which: pl.Series) -> pl.DataFrame:
+    said = pl.lit(which)
+    kept = {REASON: pl.lit(ERASED), RAW: pl.lit("")}
+    nothing = pl.lit(None, pl.String)
+    return rejects.with_columns(
+        pl.when(said).then(kept.get(name, nothing)).otherwise(pl.col(name)).alias(name)
+        for name in (REASON, EVENT_ID, USER_ID, RAW)
+    )
 
 
-def _pending(state: dict[str, Any]) -> list[Erasure]:
+def _tombstones(state: dict[str, Any], pending: list[Erasure]) -> Tombstones:
+    gone = {digest: (name, int(until)) for digest, (name, until) in state.get("gone", {}).items()}
+    return Tombstones(salt=state.get("salt", ""), gone=gone, pending=tuple(pending))
+
+
+def _pending_state(tables: EventTables, tenant: str) -> dict[str, list[str]]:
+    return dict(tables.read_state(tenant, _PENDING).get("pending", {}))
+
+
+def _requests(state: dict[str, list[str]]) -> list[Erasure]:
     requests = [
         Erasure(erasure_id=name, user_id=user, requested_time=datetime.fromisoformat(requested))
-        for name, (user, requested) in state["pending"].items()
+        for name, (user, requested) in state.items()
     ]
     return sorted(requests, key=lambda request: (request.requested_time, request.erasure_id))
-
-
-def _digest(user_id: str) -> str:
-    return hashlib.sha256(user_id.encode()).hexdigest()

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -14,10 +16,18 @@ from filelock import Timeout as LockTimeout
 from services.core import schema as names
 from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument, NotReady
 from services.core.views import View, view_named, views_of
-from services.store import offline_parts, redis_writer, sqlite_writer
+from services.store import (
+    offline_parts,
+    redis_erasure,
+    redis_writer,
+    sqlite_erasure,
+    sqlite_writer,
+)
+from services.store.erasing import Left, Removed
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
+from services.store.redis_erasure import delete_hashes
 from services.store.wire import entity_key, redis_key
 
 if TYPE_CHECKING:
@@ -149,12 +159,37 @@ class FeastFeatures:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _erase_redis(self, tenant: str, keys: list[bytes]) -> None:
-        import redis
-
+    def _erase_redis(self, tenant: str, keys: list[bytes]) -> list[int]:
         # One hash holds every user-keyed view of the tenant, of any space.
-        with redis.Redis.from_url(self._config.redis_url, socket_timeout=_BUSY_S) as client:
-            client.delete(*(redis_key(tenant, key) for key in keys))
+        return delete_hashes(self._config.redis_url, [redis_key(tenant, key) for key in keys])
+
+    def erase_everywhere(
+        self, tenant: str, bucket: int, user_ids: Sequence[str]
+    ) -> dict[str, Removed]:
+        """Remove users of a bucket from every view of every space; returns rows by place."""
+        offline = offline_parts.erase_everywhere(self._layout, tenant, bucket, user_ids)
+        keys = [entity_key(names.USER_ID, user_id) for user_id in user_ids]
+        with self._alone(tenant), _named("the online store"):
+            counts = (
+                sqlite_erasure.erase_keys(self._online_file(tenant), keys)
+                if self._config.is_sqlite
+                else self._erase_redis(tenant, keys)
+            )
+        online = {user: rows for user, rows in zip(user_ids, counts, strict=True) if rows}
+        return {"online features": online, "offline features": offline}
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
+        with self._alone(tenant), _named("the online store"):
+            why = (
+                sqlite_erasure.scrub(self._online_file(tenant))
+                if self._config.is_sqlite
+                else redis_erasure.scrub(self._config.redis_url, since)
+            )
+        return {"online features": (why, None)} if why else {}
+
+    def _online_file(self, tenant: str) -> Path:
+        return self._layout.feast_dir(tenant) / "online.db"
 
     def _store(self, tenant: str) -> "FeatureStore":
         if tenant not in self._stores:

@@ -10,8 +10,12 @@ ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
 ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/, declared/{space_id}.json
 ROOT/{tenant}/overlays.db              what users said of their portraits
+ROOT/{tenant}/receipts.db              what erasures did
+ROOT/{tenant}/leases/                   long reads that erasures wait for
+ROOT/{tenant}/state/                    positions of the pipeline, locks, tombstones, hashes of stored ids
+ROOT/keys/                              what receipts are signed with
+ROOT/backups/                           which backups there are
 ROOT/{tenant}/demand/                  releases by space; `secret`, for the write path alone
-ROOT/{tenant}/state/                    positions of the pipeline, event_ids/: hashes of stored ids
 """
 
 import json
@@ -123,6 +127,22 @@ class Layout:
     def overlays_file(self, tenant: str) -> Path:
         """Return the SQLite file of what users said of their portraits."""
         return self.tenant_dir(tenant) / "overlays.db"
+
+    def receipts_file(self, tenant: str) -> Path:
+        """Return the SQLite file of erasures' receipts."""
+        return self.tenant_dir(tenant) / "receipts.db"
+
+    def leases_dir(self, tenant: str) -> Path:
+        """Return the folder of leases of long reads."""
+        return self.tenant_dir(tenant) / "leases"
+
+    def backups_dir(self) -> Path:
+        """Return the folder that lists the backups of this store."""
+        return self.root / "backups"
+
+    def keys_dir(self) -> Path:
+        """Return the folder of the store's own keys."""
+        return self.root / "keys"
 
     def demand_dir(self, tenant: str) -> Path:
         """Return the folder of the secret that noise is drawn by, and of releases."""

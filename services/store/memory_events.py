@@ -1,9 +1,9 @@
 """The event log in memory: the tests' default, held to the same contract as Delta Lake's."""
 
 import threading
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 import polars as pl
 
 from services.core.cleaning import SOURCE
-from services.core.errors import Overloaded
-from services.core.instants import TIME
+from services.core.errors import Cancelled, Overloaded
 from services.core.schema import (
     EVENT_ID,
     EVENT_TIME,
@@ -22,6 +21,8 @@ from services.core.schema import (
     USER_ID,
     bucket_of,
 )
+from services.store.erasing import Left, Removed, Until
+from services.store.erasures import covered, drop_erased, tombstones
 from services.store.event_frames import (
     ERASURE_ID,
     EVENTS,
@@ -33,6 +34,7 @@ from services.store.event_frames import (
     stamp,
 )
 from services.store.ports import Commit, InboxBatch, TableCounts
+from services.store.turns import never
 
 
 @dataclass(slots=True)
@@ -112,13 +114,15 @@ class MemoryTables:
             commits[:end] = [rows.clear() for rows in commits[:end]]
 
     def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
-        return self._append(tenant, "events", shape(rows, EVENTS), batch_id)
+        kept = drop_erased(self, tenant, shape(rows, EVENTS))
+        return self._append(tenant, "events", kept, batch_id)
 
     def append_items(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
         return self._append(tenant, "items", shape(rows, ITEMS), batch_id)
 
     def append_rejects(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> None:
-        self._append(tenant, "rejects", shape(rows, REJECTS), batch_id)
+        kept = tombstones(self, tenant).redacted(shape(rows, REJECTS))
+        self._append(tenant, "rejects", kept, batch_id)
 
     def read_events(
         self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
@@ -159,16 +163,60 @@ class MemoryTables:
             waiting_erasures=waiting.erasures.height,
         )
 
+    def user_events(self, tenant: str, user_ids: Sequence[str]) -> pl.DataFrame:
+        return self.read_events(tenant).filter(pl.col(USER_ID).is_in(list(user_ids)))
+
     def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
-        theirs = pl.col(USER_ID).is_in(user_ids).fill_null(value=False)
-        if before is not None:
-            theirs &= pl.col(INGEST_TIME) <= pl.lit(before, TIME)
+        until = dict.fromkeys(user_ids, before)
+        for bucket in {bucket_of(user, self._bucket_count) for user in user_ids}:
+            self.erase_events(tenant, bucket, until)
+        self.erase_rest(tenant, until)
+
+    def erase_events(self, tenant: str, bucket: int, until: Until) -> Removed:
+        theirs = {u: t for u, t in until.items() if bucket_of(u, self._bucket_count) == bucket}
+        return self._erase_from(tenant, "events", theirs)
+
+    def erase_rest(self, tenant: str, until: Until) -> dict[str, Removed]:
+        inbox: Counter[str] = Counter()
         for name, commits in self._logs(tenant).items():
-            if not name.endswith("/items"):
-                commits[:] = [rows.filter(~theirs) for rows in commits]
-        for table in ("events", "rejects"):
-            kept = self._memory.tables.get((tenant, table), [])
-            kept[:] = [(batch, rows.filter(~theirs)) for batch, rows in kept]
+            for number, rows in enumerate(commits if not name.endswith("/items") else ()):
+                gone = _covered(rows, until)
+                inbox.update(rows.filter(gone)[USER_ID].to_list())
+                commits[number] = rows.filter(~gone)
+        return {"rejects": self._erase_from(tenant, "rejects", until), "inbox": dict(inbox)}
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        return {}
+
+    @contextmanager
+    def job_lock(
+        self, tenant: str, name: str, cancelled: Callable[[], bool] = never
+    ) -> Iterator[None]:
+        lock = self._memory.locks[f"{tenant}/{name}"]
+        while not lock.acquire(timeout=0.05):
+            if cancelled():
+                raise Cancelled(f"waiting for {name}")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def publishing(
+        self, tenant: str, cancelled: Callable[[], bool] = never
+    ) -> AbstractContextManager[object]:
+        return self.job_lock(tenant, "turns", cancelled)
+
+    def alone(self, tenant: str) -> AbstractContextManager[object]:
+        return self.job_lock(tenant, "turns")
+
+    def _erase_from(self, tenant: str, table: str, until: Until) -> Removed:
+        removed: Counter[str] = Counter()
+        kept = self._memory.tables.get((tenant, table), [])
+        for number, (batch, rows) in enumerate(kept):
+            gone = _covered(rows, until)
+            removed.update(rows.filter(gone)[USER_ID].to_list())
+            kept[number] = (batch, rows.filter(~gone))
+        return dict(removed)
 
     def _logs(self, tenant: str) -> dict[str, list[pl.DataFrame]]:
         return {name: rows for (owner, name), rows in self._memory.logs.items() if owner == tenant}
@@ -188,3 +236,8 @@ class MemoryTables:
     def _in_bucket(self, rows: pl.DataFrame, bucket: int) -> pl.Series:
         buckets = [bucket_of(user, self._bucket_count) == bucket for user in rows[USER_ID]]
         return pl.Series(buckets, dtype=pl.Boolean)
+
+
+def _covered(rows: pl.DataFrame, until: Until) -> pl.Series:
+    ends = {user: time or datetime(9999, 1, 1, tzinfo=UTC) for user, time in until.items()}
+    return covered(rows, ends)

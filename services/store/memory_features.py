@@ -1,5 +1,6 @@
 """Features in memory: the tests' default for FeatureWriter, InterestReader and HistoryReader."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -13,6 +14,7 @@ from services.core.errors import NotReady
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT, Granularity, bucket_of
 from services.core.views import FeatureType, View, view_named, views_of
+from services.store.erasing import Left, Removed
 from services.store.frames import (
     by_period_frame,
     columns_of,
@@ -115,6 +117,27 @@ class MemoryFeatures(InterestReads):
             parts = self._offline.get((tenant, name), {})
             for key, rows in parts.items():
                 parts[key] = rows.filter(~pl.col(names.USER_ID).is_in(user_ids))
+
+    def erase_everywhere(
+        self, tenant: str, bucket: int, user_ids: Sequence[str]
+    ) -> dict[str, Removed]:
+        """Remove users from every view of every space; returns rows by place."""
+        online: Counter[str] = Counter()
+        offline: Counter[str] = Counter()
+        for (owner, _), rows in self._online.items():
+            if owner == tenant:
+                online.update(user for user in user_ids if rows.pop(user, None))
+        for (owner, _), parts in self._offline.items():
+            for key, frame in parts.items() if owner == tenant else ():
+                if names.USER_ID in frame.columns:
+                    is_theirs = pl.col(names.USER_ID).is_in(user_ids)
+                    offline.update(frame.filter(is_theirs)[names.USER_ID].to_list())
+                    parts[key] = frame.filter(~is_theirs)
+        return {"online features": dict(online), "offline features": dict(offline)}
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Nothing stays behind in memory."""
+        return {}
 
     async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
         """Return each user's row in the order asked."""

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,16 +93,23 @@ def attach_comparison(folder: Path, comparison: dict[str, Any]) -> None:
     replace_card(folder, replace(card, comparison=comparison))
 
 
-def note_predated(folder: Path, erasure_id: str) -> None:
-    """Say in a model's card that it had learned from a user before their erasure was asked for.
+def note_predated(folder: Path, *erasure_ids: str) -> None:
+    """Say in a model's card that it had learned from users before their erasure was asked for.
 
-    A model without a card, or whose card left the user out or says so already, stays as it is.
+    A model without a card, or whose card left the users out or says so already, stays as it is.
     """
     card = load_card(folder)
-    if card is None or erasure_id in (*card.erasures.left_out, *card.erasures.predated):
+    if card is None:
         return
-    predated = (*card.erasures.predated, erasure_id)
-    replace_card(folder, replace(card, erasures=replace(card.erasures, predated=predated)))
+    said = {*card.erasures.left_out, *card.erasures.predated}
+    new = tuple(name for name in dict.fromkeys(erasure_ids) if name not in said)
+    if new:
+        noted = replace(
+            card.erasures,
+            predated=(*card.erasures.predated, *new),
+            noted_time=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        replace_card(folder, replace(card, erasures=noted))
 
 
 def replace_card(folder: Path, card: ModelCard) -> None:

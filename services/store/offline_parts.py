@@ -1,6 +1,7 @@
 """The offline history as Parquet parts, one folder a view: written by publish, read by Feast and us."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from services.core import schema as names
 from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
 from services.core.schema import bucket_of
 from services.core.views import View, views_of
+from services.store.erasing import Removed
 from services.store.files import replacing
 from services.store.frames import columns_of, conform, kept_columns, newest_rows
 from services.store.layout import Layout, read_json, write_json
@@ -32,7 +34,7 @@ def declare(layout: Layout, tenant: str, space_id: str) -> None:
             continue
         path = layout.offline_dir(tenant, view.name) / _SCHEMA_PART
         if not path.exists():
-            _write(path, pl.DataFrame(schema=columns_of(view)))
+            write(path, pl.DataFrame(schema=columns_of(view)))
 
 
 def declared_time(layout: Layout, tenant: str, space_id: str) -> datetime | None:
@@ -59,7 +61,7 @@ def append(
     if not _PART.fullmatch(part):
         raise InvalidArgument("part", f"{part!r} must match {_PART.pattern}")
     folder = _folder(layout, tenant, view)
-    _write(folder / f"part-b{bucket:04}-{part}.parquet", conform(view, rows))
+    write(folder / f"part-b{bucket:04}-{part}.parquet", conform(view, rows))
 
 
 def read(
@@ -131,10 +133,43 @@ def erase(layout: Layout, tenant: str, space_id: str, user_ids: Sequence[str]) -
                 _erase_from(path, users)
 
 
+def erase_everywhere(layout: Layout, tenant: str, bucket: int, user_ids: Sequence[str]) -> Removed:
+    """Rewrite a bucket's parts of every view that was ever published; returns rows by user.
+
+    Nobody may publish the bucket meanwhile: what a writer that died left behind goes too.
+    """
+    removed: Counter[str] = Counter()
+    root = layout.feast_dir(tenant) / "offline"
+    wanted = pl.Series(list(user_ids), dtype=pl.String).implode()
+    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+        for draft in folder.glob(f".part-b{bucket:04}-*.draft"):
+            draft.unlink(missing_ok=True)
+        for path in _parts(folder, bucket):
+            lazy = pl.scan_parquet(path, glob=False)
+            if names.USER_ID not in lazy.collect_schema():
+                continue
+            is_theirs = pl.col(names.USER_ID).is_in(wanted)
+            theirs = lazy.select(names.USER_ID).filter(is_theirs).collect()[names.USER_ID]
+            if len(theirs):
+                removed.update(dict(theirs.value_counts().iter_rows()))
+                write(path, lazy.filter(~is_theirs).collect())
+    return dict(removed)
+
+
+def rows_of(layout: Layout, tenant: str, view: str, bucket: int, user_id: str) -> pl.DataFrame:
+    """Return every row of a user in a view's folder, as it is stored; empty where it has none."""
+    found = [pl.DataFrame()]
+    for path in _parts(layout.offline_dir(tenant, view), bucket):
+        lazy = pl.scan_parquet(path, glob=False)
+        if names.USER_ID in lazy.collect_schema():
+            found.append(lazy.filter(pl.col(names.USER_ID) == user_id).collect())
+    return pl.concat(found, how="diagonal")
+
+
 def _erase_from(path: Path, user_ids: list[str]) -> None:
     held = pl.scan_parquet(path).select(pl.col(names.USER_ID).is_in(user_ids).any()).collect()
     if held.item():
-        _write(path, pl.read_parquet(path).filter(~pl.col(names.USER_ID).is_in(user_ids)))
+        write(path, pl.read_parquet(path).filter(~pl.col(names.USER_ID).is_in(user_ids)))
 
 
 def _folder(layout: Layout, tenant: str, view: View) -> Path:
@@ -152,7 +187,8 @@ def _name_of(path: Path, bucket: int) -> str:
     return path.stem.removeprefix(f"part-b{bucket:04}-")
 
 
-def _write(path: Path, rows: pl.DataFrame) -> None:
+def write(path: Path, rows: pl.DataFrame) -> None:
+    """Put a part in the place of the one there, durably. Raises DependencyUnavailable."""
     try:
         with replacing(path) as draft:
             rows.write_parquet(draft, row_group_size=_GROUP_ROWS)

@@ -8,18 +8,20 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import redis
 import redis.asyncio as aioredis
 import redis.exceptions
 
 from services.core.corrections import Correction, Wish
 from services.core.errors import DependencyUnavailable
+from services.store.erasing import Left, Removed
 from services.store.layout import Layout
 from services.store.ports import Overlays
+from services.store.redis_erasure import delete_hashes, scrub
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS corrections (user_id TEXT, topic_id TEXT, wish TEXT, made_time TEXT, "
@@ -51,10 +53,13 @@ class MemoryOverlays:
         """Return a user's corrections by topic."""
         return _by_topic(self._held.get((tenant, user_id), {}).values())
 
-    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
         """Forget users."""
-        for user_id in user_ids:
-            self._held.pop((tenant, user_id), None)
+        return _counted(user_ids, [len(self._held.pop((tenant, u), {})) for u in user_ids])
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Nothing stays behind in memory."""
+        return {}
 
 
 class SqliteOverlays:
@@ -89,12 +94,32 @@ class SqliteOverlays:
             raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
         return _by_topic(_correction(*row) for row in rows)
 
-    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
-        """Forget users, their bytes included."""
-        if self._layout.overlays_file(tenant).exists():
-            query = "DELETE FROM corrections WHERE user_id = ?"
-            self._run(tenant, query, [(user_id,) for user_id in user_ids])
-            self._run(tenant, "PRAGMA wal_checkpoint(TRUNCATE)", [()])
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
+        """Forget users, their bytes included (the connection's secure_delete overwrites them)."""
+        if not user_ids or not self._layout.overlays_file(tenant).exists():
+            return {}
+        query = "DELETE FROM corrections WHERE user_id = ?"
+        with self._named(), self._lock:
+            connection = self._connection(tenant)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                counts = [connection.execute(query, (user,)).rowcount for user in user_ids]
+            finally:
+                connection.execute("COMMIT")
+        self.scrub(tenant, datetime.now(UTC))
+        return _counted(user_ids, counts)
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Empty the log of writes; tell where a reader holds it."""
+        if not self._layout.overlays_file(tenant).exists():
+            return {}
+        with self._named(), self._lock:
+            connection = self._connection(tenant)
+            # secure_delete leaves copies that a page had when it was split.
+            connection.execute("VACUUM")
+            is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        why = "a long read holds the log of the store of corrections"
+        return {"corrections": (why, None)} if is_busy else {}
 
     def close(self) -> None:
         """Close every connection."""
@@ -102,10 +127,15 @@ class SqliteOverlays:
             self._connections.popitem()[1].close()
 
     def _run(self, tenant: str, query: str, rows: Sequence[tuple[str, ...]]) -> None:
+        with self._named(), self._lock:
+            for row in rows:
+                self._connection(tenant).execute(query, row).fetchall()
+
+    @staticmethod
+    @contextmanager
+    def _named() -> Iterator[None]:
         try:
-            with self._lock:
-                for row in rows:
-                    self._connection(tenant).execute(query, row).fetchall()
+            yield
         except (sqlite3.Error, OSError) as error:
             raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
 
@@ -147,17 +177,18 @@ class RedisOverlays:
             _correction(topic_id.decode(), *json.loads(said)) for topic_id, said in held.items()
         )
 
-    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
         """Forget users."""
-        if not user_ids:
-            return
-        client: Any = redis.Redis.from_url(self._url, **self._timeouts)
         try:
-            client.delete(*(_key(tenant, user_id) for user_id in user_ids))
+            counts = delete_hashes(self._url, [_key(tenant, user_id) for user_id in user_ids])
         except (redis.exceptions.RedisError, OSError) as error:
             raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
-        finally:
-            client.close()
+        return _counted(user_ids, counts)
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Have the server write its dump anew; tell where it does not."""
+        why = scrub(self._url, since)
+        return {"corrections": (why, None)} if why else {}
 
     async def close(self) -> None:
         """Close every connection."""
@@ -168,6 +199,10 @@ class RedisOverlays:
             return await getattr(self._client, command)(*arguments)
         except (redis.exceptions.RedisError, OSError) as error:
             raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+
+
+def _counted(user_ids: Sequence[str], counts: Sequence[int]) -> Removed:
+    return {user: count for user, count in zip(user_ids, counts, strict=True) if count}
 
 
 def _key(tenant: str, user_id: str) -> bytes:

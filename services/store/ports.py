@@ -18,6 +18,7 @@ from services.core.records import F32, Forecast, InterestVector, ModelInfo, Prof
 from services.core.schema import Granularity
 from services.core.topics import Topics
 from services.core.tower import BackboneSpec
+from services.store.erasing import ErasableTables, Left, Removed
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
     import polars as pl
@@ -164,6 +165,20 @@ class FeatureWriter(Protocol):
         """Remove users from every view of a space, online and offline."""
         ...
 
+    def erase_everywhere(
+        self, tenant: str, bucket: int, user_ids: Sequence[str]
+    ) -> dict[str, Removed]:
+        """Remove users of a bucket from every view of every space that was ever published.
+
+        Returns rows removed by place, "online features" and "offline features"; bytes may stay
+        until `scrub`.
+        """
+        ...
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
@@ -224,7 +239,7 @@ class TableCounts:
     waiting_erasures: int
 
 
-class EventTables(Protocol):
+class EventTables(ErasableTables, Protocol):
     """Delta tables of events, items and rejects, and where the pipeline stands in the inboxes.
 
     Every method raises DependencyUnavailable where the store does not answer.
@@ -301,16 +316,6 @@ class EventTables(Protocol):
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         """Count what is stored, and what waits after a position."""
-        ...
-
-    def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
-        """Remove users from every table and inbox, and their bytes from the disk.
-
-        Args:
-            tenant: whose data.
-            user_ids: whom.
-            before: only rows ingested up to this instant; None means all.
-        """
         ...
 
 
@@ -390,8 +395,12 @@ class Overlays(Protocol):
         """Return a user's corrections, by ascending topic_id."""
         ...
 
-    def erase(self, tenant: str, user_ids: Sequence[str]) -> None:
-        """Forget everything that users said."""
+    def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
+        """Forget everything that users said; returns how many corrections that were."""
+        ...
+
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Drop the bytes of rows that were removed up to an instant; tell what stays for now."""
         ...
 
 

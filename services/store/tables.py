@@ -6,9 +6,10 @@ the log means: everything that is there. Rows may then come twice, which changes
 event ids and item versions are deduplicated; none is ever lost.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,6 @@ from filelock import FileLock
 
 from services.core.cleaning import SOURCE
 from services.core.errors import DependencyUnavailable
-from services.core.instants import TIME
 from services.core.schema import (
     BUCKET,
     EVENT_ID,
@@ -31,10 +31,15 @@ from services.core.schema import (
 )
 from services.store import delta
 from services.store.delta_log import Files
+from services.store.erasing import Left, Removed, Until
+from services.store.erasures import drop_erased, tombstones
 from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, shape
 from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
+from services.store.leases import leases
 from services.store.ports import InboxBatch, TableCounts
+from services.store.table_erasure import erase_rejects, erase_rows
+from services.store.turns import alone, named_lock, never, publishing
 
 # Rows taken at once, so that a year's import fits in memory on any machine.
 BATCH_ROWS = 2_000_000
@@ -46,7 +51,6 @@ MERGE_FILES = 64
 _READ_TRIES = 5
 
 Answer = TypeVar("Answer")
-Change = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class DeltaTables:
@@ -126,14 +130,18 @@ class DeltaTables:
 
     def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
         """Append clean events; a `batch_id` seen before appends nothing. Returns the version."""
+        with self._lock(tenant, "tables"):
+            # Looked at under the lock of an erasure: what it covers never comes in behind it.
+            return self._append_events(tenant, drop_erased(self, tenant, rows), batch_id)
+
+    def _append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
         users = rows.select(USER_ID).unique()
         buckets = [bucket_of(user, self._layout.bucket_count) for user in users[USER_ID]]
         users = users.with_columns(pl.Series(BUCKET, buckets, dtype=pl.Int32))
         shaped = shape(rows.join(users, on=USER_ID, how="left"), EVENTS | {BUCKET: pl.Int32()})
-        with self._lock(tenant, "tables"):
-            path = self._table(tenant, "events")
-            version = delta.append(path, shaped.sort(BUCKET, USER_ID, EVENT_TIME), batch_id)
-            self._merge_events(tenant)
+        path = self._table(tenant, "events")
+        version = delta.append(path, shaped.sort(BUCKET, USER_ID, EVENT_TIME), batch_id)
+        self._merge_events(tenant)
         return version
 
     def append_items(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
@@ -149,7 +157,8 @@ class DeltaTables:
     def append_rejects(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> None:
         """Append rejects; a `batch_id` seen before appends nothing."""
         with self._lock(tenant, "tables"):
-            delta.append(self._table(tenant, "rejects"), shape(rows, REJECTS), batch_id)
+            kept = tombstones(self, tenant).redacted(shape(rows, REJECTS))
+            delta.append(self._table(tenant, "rejects"), kept, batch_id)
 
     def read_events(
         self, tenant: str, bucket: int | None = None, users: Sequence[str] | None = None
@@ -237,33 +246,97 @@ class DeltaTables:
             waiting_erasures=waiting["erasures"],
         )
 
+    def user_events(self, tenant: str, user_ids: Sequence[str]) -> pl.DataFrame:
+        """Return the stored events of users (EVENT_COLUMNS), in order."""
+        path = self._table(tenant, "events")
+        buckets = {bucket_of(user, self._layout.bucket_count) for user in user_ids}
+        wanted = pl.Series(list(user_ids), dtype=pl.String).implode()
+
+        def search() -> pl.DataFrame:
+            found = [empty(EVENTS)]
+            for name, (_, bucket) in delta.files(path).items():
+                if bucket in buckets:
+                    lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
+                    theirs = lazy.select(*EVENTS).filter(pl.col(USER_ID).is_in(wanted))
+                    found.append(shape(theirs.collect(), EVENTS))
+            return _in_order(pl.concat(found))
+
+        return _retried(search)
+
     def erase(self, tenant: str, user_ids: list[str], before: datetime | None = None) -> None:
         """Remove users from every table and inbox, and their bytes from the disk."""
-        is_theirs = pl.col(USER_ID).is_in(user_ids)
-        if before is not None:
-            is_theirs &= pl.col(INGEST_TIME) <= pl.lit(before, TIME)
+        until = dict.fromkeys(user_ids, before)
+        for bucket in sorted({bucket_of(user, self._layout.bucket_count) for user in user_ids}):
+            self.erase_events(tenant, bucket, until)
+        self.erase_rest(tenant, until)
+        self.scrub(tenant, datetime.now(UTC))
 
-        def keep_others(rows: pl.DataFrame) -> pl.DataFrame:
-            return rows.filter(~is_theirs.fill_null(value=False))
+    def erase_events(self, tenant: str, bucket: int, until: Until) -> Removed:
+        """Remove users' events from a bucket; the bytes stay until `scrub`."""
+        path = self._table(tenant, "events")
+        with self._lock(tenant, "tables"), _erasing():
+            removed = erase_rows(path, _of_bucket(delta.files(path), bucket), until)
+            self._event_ids(tenant).forget(delta.files(path))
+            return removed
 
-        with self.intake_lock(tenant):
-            self._erase_tables(tenant, keep_others)
-            self._erase_inboxes(tenant, keep_others)
+    def erase_rest(self, tenant: str, until: Until) -> dict[str, Removed]:
+        """Remove users from rejects and inboxes, by place; the bytes stay until `scrub`."""
+        inbox: Counter[str] = Counter()
+        with self.intake_lock(tenant), _erasing():
+            with self._lock(tenant, "tables"):
+                rejects = erase_rejects(self._table(tenant, "rejects"), until)
+            for writer in self._layout.inbox_writers(tenant):
+                for log in ("events", "erasures"):
+                    path = self._log_dir(tenant, f"{writer}/{log}")
+                    inbox.update(erase_rows(path, delta.files(path), until))
+        return {"rejects": rejects, "inbox": dict(inbox)}
 
-    def _erase_tables(self, tenant: str, keep_others: Change) -> None:
-        with self._lock(tenant, "tables"):
+    def scrub(self, tenant: str, since: datetime) -> Left:
+        """Delete files that hold no row any more; tell what must stay for now, by place.
+
+        Args:
+            tenant: whose data.
+            since: when rows were removed: files and leases that are younger do not matter.
+        """
+        held = [lease for lease in leases(self._layout, tenant, datetime.now(UTC))
+                if lease.since <= since]  # fmt: skip
+        left: Left = {}
+        with _erasing(), self._lock(tenant, "tables"):
             for table in ("events", "rejects"):
                 path = self._table(tenant, table)
-                delta.rewrite(path, delta.files(path), keep_others)
-                delta.sweep(path, is_owner=True)
-            self._event_ids(tenant).forget(delta.files(self._table(tenant, "events")))
+                if not delta.strays(path, datetime.now(UTC)):
+                    continue
+                if held:
+                    left[table] = (f"a {held[0].what} reads the files of before", held[0].until)
+                else:
+                    delta.sweep(path, is_owner=True)
+        with _erasing(), self.intake_lock(tenant):
+            for writer in self._layout.inbox_writers(tenant):
+                for log in ("events", "erasures"):
+                    path = self._log_dir(tenant, f"{writer}/{log}")
+                    if not delta.strays(path, since):  # cheaper than a sweep that finds nothing
+                        continue
+                    delta.sweep(path, is_owner=False)
+                    if delta.strays(path, since):
+                        gone_by = since + timedelta(hours=delta.ORPHAN_HOURS)
+                        left["inbox"] = ("files of commits that never came to be", gone_by)
+        return left
 
-    def _erase_inboxes(self, tenant: str, keep_others: Change) -> None:
-        for writer in self._layout.inbox_writers(tenant):
-            for log in ("events", "erasures"):
-                path = self._log_dir(tenant, f"{writer}/{log}")
-                delta.rewrite(path, delta.files(path), keep_others)
-                delta.sweep(path, is_owner=False)
+    def job_lock(
+        self, tenant: str, name: str, cancelled: Callable[[], bool] = never
+    ) -> AbstractContextManager[None]:
+        """Return a lock by name, waited for until `cancelled` says so."""
+        return named_lock(self._layout.state_dir(tenant), name, cancelled)
+
+    def publishing(
+        self, tenant: str, cancelled: Callable[[], bool] = never
+    ) -> AbstractContextManager[None]:
+        """Return the turn of who publishes what they read from now on."""
+        return publishing(self._layout.state_dir(tenant), cancelled)
+
+    def alone(self, tenant: str) -> AbstractContextManager[None]:
+        """Return the turn of who erases."""
+        return alone(self._layout.state_dir(tenant))
 
     def _choose(
         self, tenant: str, name: str, since: int, until: int | None, budget: int | None
@@ -316,6 +389,15 @@ class DeltaTables:
         folder.mkdir(parents=True, exist_ok=True)
         # One object a path, so that a thread that holds the lock may take it again.
         return FileLock(folder / f"{name}.lock", is_singleton=True)
+
+
+@contextmanager
+def _erasing() -> Iterator[None]:
+    """Turn a store's own failures into DependencyUnavailable."""
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError, DeltaError) as error:
+        raise DependencyUnavailable("event store", f"cannot be rewritten: {error}") from error
 
 
 def _in_order(rows: pl.DataFrame) -> pl.DataFrame:

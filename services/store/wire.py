@@ -56,8 +56,9 @@ def redis_time_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
+@lru_cache(maxsize=8192)
 def decode_timestamp(data: bytes) -> datetime:
-    """Return the instant of a serialized `google.protobuf.Timestamp`, UTC."""
+    """Return the instant of a serialized `google.protobuf.Timestamp`, UTC; many rows share one."""
     stamp = Timestamp.FromString(data)
     return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 

@@ -20,11 +20,13 @@ from services.core.schema import (
     TEXT,
     TITLE,
     UPDATED_TIME,
+    USER_ID,
 )
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone, load_spec
-from services.store.erasures import covered_events, drop_erased, pending_erasures
+from services.store.erasures import covered_events, drop_erased, pending_erasures, tombstones
 from services.store.layout import Layout
+from services.store.model_card import note_predated
 from services.store.model_folder import load_info, load_model, save_model
 from services.store.ports import EventTables, ModelRegistry
 from services.store.text_vectors import TextVectors
@@ -111,6 +113,7 @@ def run_train(
             folder = Path(scratch) / model.model_version
             info = save_model(folder, model)
             models.add(tenant, str(folder), info)
+        _note_late_erasures(tables, models, tenant, events, info.model_version)
         forget(work)
     if request.promote:
         models.promote(tenant, info.model_version)
@@ -153,6 +156,18 @@ def erasures_of(
         ):
             predated.append(erasure.erasure_id)
     return CardErasures(left_out=tuple(left_out), predated=tuple(dict.fromkeys(predated)))
+
+
+def _note_late_erasures(
+    tables: EventTables, models: ModelRegistry, tenant: str, events: pl.DataFrame, version: str
+) -> None:
+    """Name in the card the requests that came in while the model learned from their users."""
+    # After the model was added: whoever erases from now on finds it themselves.
+    known = tombstones(tables, tenant)
+    late = known.requests(events.filter(known.covers(events))[USER_ID].unique())
+    users = set(events[USER_ID].unique()) if late else set()
+    named = [name for user, name in late.items() if user in users]
+    note_predated(Path(models.folder(tenant, version)), *named)
 
 
 def _predated(parent: Model | None) -> tuple[str, ...]:

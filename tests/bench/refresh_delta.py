@@ -8,6 +8,7 @@ week stands in it apart.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -75,18 +76,24 @@ class WritePath:
     def _stores(self) -> EncoderStores:
         return replace(open_encoder_stores(self.settings), load_encoder=lambda spec: self.backbone)
 
-    def refresh(self, *, is_full: bool) -> tuple[int, int]:
+    def refresh(
+        self, *, is_full: bool, on_step: Callable[[str], None] = lambda step: None
+    ) -> tuple[int, int]:
         """Take everything that waits to served features; returns vectors and forecasts published."""
         never: Any = {"is_full": is_full, "cancelled": lambda: False}
         preprocess(self._tables, self.settings)
+        on_step("intake")
         self._encoder.refresh_items(DEFAULT_TENANT, **never)
+        on_step("items")
         vectors = forecasts = 0
         for buckets in calls_of(self.settings.bucket_count):
             made = self._encoder.refresh_interests(DEFAULT_TENANT, buckets, **never)
             vectors += made.vector_count
+        on_step("interests")
         for buckets in calls_of(self.settings.bucket_count):
             ahead = self._forecaster.refresh_forecasts(DEFAULT_TENANT, buckets, **never)
             forecasts += ahead.forecast_count
+        on_step("forecasts")
         return vectors, forecasts
 
     def delta(self) -> Work:
@@ -129,23 +136,7 @@ def make(folder: Path, events: pl.DataFrame, backbone: TextEncoder) -> WritePath
     settings = Settings(data_dir=folder / "data", now=now)
     layout = Layout(settings.data_dir, settings.bucket_count)
     events = events.filter(pl.col(EVENT_TIME) < now)
-    items = events.drop_nulls(TEXT).unique(ITEM_ID, keep="first", maintain_order=True)
-    model = _model(backbone, items[TEXT].to_list(), monday)
-    info = save_model(folder / "model", model)
-    registry = FolderRegistry(layout)
-    registry.add(DEFAULT_TENANT, str(folder / "model"), info)
-    registry.promote(DEFAULT_TENANT, model.model_version)
-    inbox = InboxWriter(layout, "bench")
-    inbox.append(
-        "items",
-        items.select(
-            ITEM_ID,
-            pl.col(TEXT).alias("title"),
-            pl.lit("").alias("text"),
-            "categories",
-            pl.lit(datetime(1970, 1, 1, tzinfo=now.tzinfo)).alias("updated_time"),
-        ),
-    )
+    inbox = prepare(layout, folder / "model", events, backbone, monday)
     rows = events.drop(TEXT, "categories")
     inbox.append("events", rows)
     path = WritePath(
@@ -157,6 +148,30 @@ def make(folder: Path, events: pl.DataFrame, backbone: TextEncoder) -> WritePath
     )
     path.refresh(is_full=False)
     return path
+
+
+def prepare(
+    layout: Layout, folder: Path, events: pl.DataFrame, backbone: TextEncoder, until: datetime
+) -> InboxWriter:
+    """Put a live model, made in a folder, and the events' items into a store; returns its inbox."""
+    items = events.drop_nulls(TEXT).unique(ITEM_ID, keep="first", maintain_order=True)
+    model = _model(backbone, items[TEXT].to_list(), until)
+    info = save_model(folder, model)
+    registry = FolderRegistry(layout)
+    registry.add(DEFAULT_TENANT, str(folder), info)
+    registry.promote(DEFAULT_TENANT, model.model_version)
+    inbox = InboxWriter(layout, "bench")
+    inbox.append(
+        "items",
+        items.select(
+            ITEM_ID,
+            pl.col(TEXT).alias("title"),
+            pl.lit("").alias("text"),
+            "categories",
+            pl.lit(datetime(1970, 1, 1, tzinfo=until.tzinfo)).alias("updated_time"),
+        ),
+    )
+    return inbox
 
 
 def _model(backbone: TextEncoder, texts: list[str], until: datetime) -> Model:

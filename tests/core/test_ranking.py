@@ -8,6 +8,7 @@ from services.core.pooling import DAY_S, PoolingConfig, pool_rank_states
 from services.core.ranker import neutral_ranker, repeat_inputs
 from services.core.ranking import (
     ItemStats,
+    popularity_of_parts,
     popularity_shares,
     query_vectors,
     score_items,
@@ -135,6 +136,17 @@ def slow_score(world, u, j, r, now):
         - r.repeat_tail_weight * (log_share[-1] + 9)
     )
     return np.logaddexp(discovery + r.repeat_discovery_shift, repeat)
+
+
+def test_popularity_of_parts_is_that_of_all_events_together():
+    rng = np.random.default_rng(0)
+    item, time = rng.integers(0, 5, 60), rng.uniform(0, 60 * DAY_S, 60)
+    parts = [(item[part::3], time[part::3]) for part in range(3)]
+    whole = popularity_shares(item, time, 61 * DAY_S, 6, (7.0, 28.0))
+    stats = popularity_of_parts([*parts, (item[:0], time[:0])], 61 * DAY_S, 6, (7.0, 28.0))
+    assert np.allclose(stats.share_NW, whole.share_NW, atol=1e-7)
+    assert np.array_equal(stats.first_time_N, whole.first_time_N)
+    assert stats.first_time_N[5] == np.inf
 
 
 def test_scores_equal_the_formula_event_by_event():

@@ -103,6 +103,8 @@ def asks(of: str) -> dict[str, list[Any]]:
             content_service_pb2.DraftBriefRequest(cohort=f"MARK-{of}"),
         ],
         "PrivacyService/EraseUser": [privacy_service_pb2.EraseUserRequest(user_id=user)],
+        "PrivacyService/GetErasure": [privacy_service_pb2.GetErasureRequest(erasure_id=f"e-{of}")],
+        "PrivacyService/ExportUser": [privacy_service_pb2.ExportUserRequest(user_id=user)],
         "ModelService/ListModels": [
             model_service_pb2.ListModelsRequest(),
             model_service_pb2.ListModelsRequest(page_token=f"m-{of}"),

@@ -34,10 +34,13 @@ from services.runtime.metrics import Metrics
 from services.runtime.server import serving
 from services.runtime.settings import Settings
 from services.store.demand_files import MemoryDemand
+from services.store.erasures import Erasure, Tombstones, tombstones
 from services.store.memory_events import EventMemory, MemoryInbox, MemoryTables
 from services.store.memory_features import MemoryFeatures
 from services.store.overlays import MemoryOverlays
 from services.store.ports import Catalogue
+from services.store.receipts import SignedReceipt
+from services.store.user_records import UserRecord
 
 # A Tuesday in the middle of 2026-W48.
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -214,6 +217,33 @@ class Erasures:
 
 
 @dataclass
+class Privacy:
+    """Requests, receipts and copies in memory."""
+
+    tables: MemoryTables
+    # Set to what GetErasure and ExportUser are to find.
+    receipts: dict[str, SignedReceipt] = field(default_factory=dict)
+    held: dict[str, list[UserRecord]] = field(default_factory=dict)
+
+    def open(self, tenant: str) -> dict[str, Erasure]:
+        rows = self.tables.read_inbox(tenant, {}).erasures
+        return {
+            name: Erasure(erasure_id=name, user_id=user, requested_time=time)
+            for name, user, time in rows.iter_rows()
+        }
+
+    def tombstones(self, tenant: str) -> Tombstones:
+        return tombstones(self.tables, tenant)
+
+    def receipt(self, tenant: str, erasure_id: str) -> SignedReceipt | None:
+        return self.receipts.get(erasure_id)
+
+    async def records(self, tenant: str, user_id: str) -> AsyncIterator[UserRecord]:
+        for record in self.held.get(user_id, ()):
+            yield record
+
+
+@dataclass
 class World:
     """Stores to fill, and stubs to call."""
 
@@ -234,6 +264,7 @@ class World:
     def __post_init__(self) -> None:
         self.features.apply(DEFAULT_TENANT, SPACE)
         self.tables = MemoryTables(self.memory)
+        self.privacy = Privacy(self.tables)
         self.state = GatewayState(
             tenant=DEFAULT_TENANT,
             registry=self.registry,
@@ -300,6 +331,7 @@ async def serve(world: World, **settings: Any) -> AsyncIterator[World]:
         inbox=world.inbox or MemoryInbox(world.memory, "gateway-0"),
         registry=world.registry,
         overlays=world.overlays,
+        privacy=world.privacy,
         demand=world.demand,
     )
     await world.state.start()

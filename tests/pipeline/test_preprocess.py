@@ -246,15 +246,17 @@ def test_an_erased_users_events_from_before_the_request_are_dropped(
     writer.append("events", events("before"))
     writer.append("erasures", pl.DataFrame({"erasure_id": ["er-1"], "user_id": ["u1"]}))
     assert erased.users(TENANT) == {"u1"}
-    writer.append("events", events("after"))
+    writer.append("events", events("after", time=datetime.now(UTC)))
+    settings = settings.model_copy(update={"now": None})
     summary = preprocess(tables, settings)
     assert (summary.erasures, summary.erased_events, summary.events) == (1, 1, 1)
+    assert summary.reasons == {"erased": 1}
     assert ids(tables.read_events(TENANT)) == ["after"]
     [request] = pending_erasures(tables, TENANT)
     assert (request.erasure_id, request.user_id) == ("er-1", "u1")
     assert erased.users(TENANT) == {"u1"}
     tables.erase(TENANT, [request.user_id], before=request.requested_time)
-    finish_erasures(tables, TENANT, ["er-1"], datetime.now(UTC))
+    finish_erasures(tables, TENANT, ["er-1"])
     assert erased.users(TENANT) == frozenset()
     assert ids(tables.read_events(TENANT)) == ["after"]
 
@@ -264,7 +266,7 @@ def test_an_event_that_comes_in_late_does_not_outlive_its_users_erasure(
 ):
     writer.append("erasures", pl.DataFrame({"erasure_id": ["er-1"], "user_id": ["u1"]}))
     preprocess(tables, settings)
-    finish_erasures(tables, TENANT, ["er-1"], datetime.now(UTC))
+    finish_erasures(tables, TENANT, ["er-1"])
     late = events("late").with_columns(pl.lit(T0).alias("ingest_time"))
     from services.store import delta
     from services.store.event_frames import EVENTS, shape
@@ -280,7 +282,7 @@ def test_no_trace_of_a_user_is_left_after_an_erasure(layout, writer, tables, set
     writer.append("erasures", pl.DataFrame({"erasure_id": ["er-1"], "user_id": ["secret-user"]}))
     preprocess(tables, settings)
     tables.erase(TENANT, ["secret-user"])
-    finish_erasures(tables, TENANT, ["er-1"], datetime.now(UTC))
+    finish_erasures(tables, TENANT, ["er-1"])
     files = [path for path in layout.root.rglob("*") if path.is_file()]
     assert [path for path in files if b"secret-user" in path.read_bytes()] == []
     assert ids(tables.read_events(TENANT)) == ["b"]

@@ -24,6 +24,7 @@ EXAMPLES = {
     errors.InvalidArgument: (errors.InvalidArgument("page_size", "too big"), {"field"}),
     errors.UserNotFound: (errors.UserNotFound("u"), {"user_id"}),
     errors.ItemNotFound: (errors.ItemNotFound("i"), {"item_id"}),
+    errors.ErasureNotFound: (errors.ErasureNotFound("e"), {"erasure_id"}),
     errors.SpaceMismatch: (
         errors.SpaceMismatch("a", "b"),
         {"expected_space_id", "actual_space_id"},

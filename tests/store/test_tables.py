@@ -182,7 +182,9 @@ async def test_events_after_the_request_survive_an_erasure(log):
     await inbox.append_events(TENANT, events("before"))
     request = await inbox.append_erasure(TENANT, "er-1", "u1")
     await asyncio.sleep(0.001)
-    await inbox.append_events(TENANT, events("after"))
+    later = datetime.now(UTC)
+    await inbox.append_events(TENANT, events("after", time=later))
+    await inbox.append_events(TENANT, events("late"))
     log.tables.erase(TENANT, ["u1"], before=request.ingest_time)
     assert log.tables.read_inbox(TENANT, {}).events["event_id"].to_list() == ["after"]
 

@@ -32,7 +32,7 @@ def target(serve, refuse):
         service, method = name.removeprefix("driftline.v1.").split("Service/")
         try:
             call = Call(service, method, request)
-            is_stream = method == "ExportRecommendations"
+            is_stream = method in ("ExportRecommendations", "ExportUser")
             return fake._stream(call, None) if is_stream else fake._send(call, None)
         except DriftlineError as error:
             problem = {

@@ -52,10 +52,19 @@ def events_from_pb(request: pb.RecordEventsRequest, now: Instants) -> pl.DataFra
     return pl.DataFrame(list(rows.values()), schema=_EVENT_TYPES, orient="row")
 
 
-def events_to_pb(commit: Commit) -> pb.RecordEventsResponse:
-    """Return the answer: committed."""
+def events_to_pb(
+    commit: Commit, request: pb.RecordEventsRequest, refused: pl.DataFrame
+) -> pb.RecordEventsResponse:
+    """Return the answer: committed, and which events of the request were refused."""
+    ids = set(refused[names.EVENT_ID])
     return pb.RecordEventsResponse(
-        event_count=commit.row_count, ingest_time=instant_to_pb(commit.ingest_time)
+        event_count=commit.row_count,
+        ingest_time=instant_to_pb(commit.ingest_time),
+        refused_positions=(
+            [place for place, event in enumerate(request.events) if event.event_id in ids]
+            if ids
+            else ()
+        ),
     )
 
 

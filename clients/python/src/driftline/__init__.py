@@ -23,6 +23,7 @@ from .errors import (
     CohortTooSmallError,
     DeadlineError,
     DriftlineError,
+    ErasureNotFoundError,
     EventConflictError,
     InternalError,
     InvalidArgumentError,
@@ -38,6 +39,7 @@ from .errors import (
     WorseThanLiveError,
 )
 from .options import ClientOptions, Deadlines, Retries, Tls
+from .privacy_types import ErasedPlace, Erasure, ErasureReceipt, ErasureState, UserRecord
 from .promotions import Comparison, Promotion
 from .types import (
     ActivityPattern,
@@ -47,7 +49,6 @@ from .types import (
     ChangePoint,
     CitedItem,
     ConsumedPolicy,
-    Erasure,
     Event,
     EventKind,
     Evidence,
@@ -105,7 +106,11 @@ __all__ = [
     "DemandRange",
     "DemandStep",
     "DriftlineError",
+    "ErasedPlace",
     "Erasure",
+    "ErasureNotFoundError",
+    "ErasureReceipt",
+    "ErasureState",
     "Event",
     "EventConflictError",
     "EventKind",
@@ -147,6 +152,7 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "UserNotFoundError",
+    "UserRecord",
     "Vector",
     "Violation",
     "WorseThanLiveError",

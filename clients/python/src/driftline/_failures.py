@@ -22,6 +22,7 @@ _BY_REASON: dict[str, type[e.DriftlineError]] = {
     "INVALID_ARGUMENT": e.InvalidArgumentError,
     "USER_NOT_FOUND": e.UserNotFoundError,
     "ITEM_NOT_FOUND": e.ItemNotFoundError,
+    "ERASURE_NOT_FOUND": e.ErasureNotFoundError,
     "COHORT_TOO_SMALL": e.CohortTooSmallError,
     "SPACE_MISMATCH": e.SpaceMismatchError,
     "WORSE_THAN_LIVE": e.WorseThanLiveError,

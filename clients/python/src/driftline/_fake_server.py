@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from . import errors as e
 from ._fake_content import FakeDemand
+from ._fake_privacy import copy_of, receipt_of
 from ._fake_ranking import among_declared, cited, is_allowed, is_in, scored_item, share
 from ._fake_rules import check
 from ._periods import KEPT, period_bounds
@@ -85,6 +86,8 @@ class FakeServer:
     failures: list[Failure] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     erasure_count: int = 0
+    # When each was asked for; the fake carries them out at once.
+    erasures: dict[str, datetime] = field(default_factory=dict)
 
     def now(self) -> datetime:
         """Return the instant that counts as now."""
@@ -318,10 +321,17 @@ class FakeServer:
         self.profiles.pop(user_id, None)
         self.corrections.pop(user_id, None)
         self.erasure_count += 1
+        self.erasures[f"fake-erasure-{self.erasure_count}"] = self.now()
         return privacy_service_pb2.EraseUserResponse(
             erasure_id=f"fake-erasure-{self.erasure_count}",
             requested_time=instant(self.now(), "now"),
         )
+
+    def _GetErasure(self, request: Any) -> Message:
+        return receipt_of(request.erasure_id, self.erasures)
+
+    def _ExportUser(self, request: Any) -> Message:
+        return copy_of(request.user_id, self.events.values())
 
     def _ListModels(self, request: Any) -> Message:
         start = int(request.page_token or 0)

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from . import _content_replies, _replies, _requests
 from . import content_types as c
+from . import privacy_types as privacy
 from . import types as t
 from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
@@ -57,14 +58,15 @@ def upsert_items(items: Iterable[t.Item]) -> Plan[t.WriteResult]:
 
 
 def _write(method: str, requests: Iterable[Message]) -> Plan[t.WriteResult]:
-    done = t.WriteResult(count=0, ingest_time=None)
+    done, sent = t.WriteResult(count=0, ingest_time=None), 0
     for request in requests:
         try:
             reply = yield Call("Event", method, request, "write")
         except DriftlineError as error:
             error.committed_count = done.count
             raise
-        done = _replies.written(reply, done)
+        done = _replies.written(reply, done, sent)
+        sent += len(getattr(request, "events", ()))
     return done
 
 
@@ -171,10 +173,20 @@ def draft_brief(topic_id: str, cohort: str) -> Plan[c.Brief]:
     return _content_replies.brief(reply)
 
 
-def erase_user(user_id: str) -> Plan[t.Erasure]:
+def erase_user(user_id: str) -> Plan[privacy.Erasure]:
     request = _requests.erase_user(user_id)
     reply = yield Call("Privacy", "EraseUser", request, "write")
     return _replies.erasure(reply)
+
+
+def get_erasure(erasure_id: str) -> Plan[privacy.ErasureReceipt]:
+    reply = yield Call("Privacy", "GetErasure", _requests.get_erasure(erasure_id))
+    return _replies.erasure_receipt(reply)
+
+
+def export_user(user_id: str) -> Call:
+    """Return the call; it answers with a stream."""
+    return Call("Privacy", "ExportUser", _requests.export_user(user_id), "export")
 
 
 def list_models(limit: int | None) -> Plan[tuple[t.Model, ...]]:

@@ -1,5 +1,6 @@
 """From reply messages to the dataclasses of `types.py`: the only place that reads replies."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -7,6 +8,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from . import privacy_types as privacy
 from . import types as t
 from .errors import SpaceMismatchError
 from .promotions import Comparison, Promotion
@@ -59,13 +61,20 @@ _STAGE = {
 def written(
     reply: event_service_pb2.RecordEventsResponse | event_service_pb2.UpsertItemsResponse,
     before: t.WriteResult,
+    sent: int,
 ) -> t.WriteResult:
-    """Return what this part of a write and the parts before it stored."""
-    if isinstance(reply, event_service_pb2.RecordEventsResponse):  # noqa: SIM108 - narrows the type
+    """Return what this part of a write and the parts before it stored; `sent` is how much they had."""
+    refused: tuple[int, ...] = ()
+    if isinstance(reply, event_service_pb2.RecordEventsResponse):
         count = reply.event_count
+        refused = tuple(sent + place for place in reply.refused_positions)
     else:
         count = reply.item_count
-    return t.WriteResult(count=before.count + count, ingest_time=instant(reply, "ingest_time"))
+    return t.WriteResult(
+        count=before.count + count,
+        ingest_time=instant(reply, "ingest_time"),
+        refused_positions=before.refused_positions + refused,
+    )
 
 
 def interest(user_id: str, reply: interest_service_pb2.GetInterestResponse) -> t.Interest:
@@ -257,8 +266,51 @@ def _pattern(one: profile_service_pb2.ActivityPattern) -> t.ActivityPattern:
     )
 
 
-def erasure(reply: privacy_service_pb2.EraseUserResponse) -> t.Erasure:
-    return t.Erasure(erasure_id=reply.erasure_id, requested_time=instant(reply, "requested_time"))
+def erasure(reply: privacy_service_pb2.EraseUserResponse) -> privacy.Erasure:
+    return privacy.Erasure(
+        erasure_id=reply.erasure_id, requested_time=instant(reply, "requested_time")
+    )
+
+
+def erasure_receipt(reply: privacy_service_pb2.GetErasureResponse) -> privacy.ErasureReceipt:
+    made = reply.receipt
+    return privacy.ErasureReceipt(
+        erasure_id=made.erasure_id,
+        state=_erasure_state(made.state),
+        requested_time=instant(made, "requested_time"),
+        removed_time=instant(made, "removed_time"),
+        completed_time=instant(made, "completed_time"),
+        places=tuple(
+            privacy.ErasedPlace(
+                name=place.name,
+                removed_count=place.removed_count,
+                state=_erasure_state(place.state),
+                pending_reason=place.pending_reason,
+                gone_by_time=instant(place, "gone_by_time"),
+            )
+            for place in made.places
+        ),
+        predated_model_count=made.predated_model_count,
+        signed_json=made.signed_json,
+        signature=made.signature,
+        key_id=made.key_id,
+    )
+
+
+def user_records(reply: privacy_service_pb2.ExportUserResponse) -> list[privacy.UserRecord]:
+    return [
+        privacy.UserRecord(
+            source=record.source,
+            time=instant(record, "time"),
+            content=json.loads(record.content_json),
+        )
+        for record in reply.records
+    ]
+
+
+def _erasure_state(state: int) -> privacy.ErasureState:
+    is_done = state == privacy_service_pb2.ERASURE_STATE_DONE
+    return privacy.ErasureState.DONE if is_done else privacy.ErasureState.PENDING
 
 
 def models(pages: Iterable[model_service_pb2.ListModelsResponse]) -> tuple[t.Model, ...]:

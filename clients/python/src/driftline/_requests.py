@@ -243,6 +243,14 @@ def erase_user(user_id: str) -> privacy_service_pb2.EraseUserRequest:
     return _made(privacy_service_pb2.EraseUserRequest, user_id=user_id)
 
 
+def get_erasure(erasure_id: str) -> privacy_service_pb2.GetErasureRequest:
+    return _made(privacy_service_pb2.GetErasureRequest, erasure_id=erasure_id)
+
+
+def export_user(user_id: str) -> privacy_service_pb2.ExportUserRequest:
+    return _made(privacy_service_pb2.ExportUserRequest, user_id=user_id)
+
+
 def list_models(page_size: int, token: str) -> model_service_pb2.ListModelsRequest:
     return _made(model_service_pb2.ListModelsRequest, page_size=page_size, page_token=token)
 

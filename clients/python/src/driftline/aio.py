@@ -8,6 +8,7 @@ import grpc
 
 from . import _plans, _replies
 from . import content_types as c
+from . import privacy_types as privacy
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -241,9 +242,23 @@ class AsyncClient:
         """See `Client.draft_brief`."""
         return await self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
 
-    async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
+    async def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> privacy.Erasure:
         """See `Client.erase_user`."""
         return await self._run(_plans.erase_user(user_id), timeout_s)
+
+    async def get_erasure(
+        self, erasure_id: str, *, timeout_s: float | None = None
+    ) -> privacy.ErasureReceipt:
+        """See `Client.get_erasure`."""
+        return await self._run(_plans.get_erasure(erasure_id), timeout_s)
+
+    async def export_user(
+        self, user_id: str, *, timeout_s: float | None = None
+    ) -> AsyncIterator[privacy.UserRecord]:
+        """See `Client.export_user`; iterate with `async for`."""
+        async for part in self._stream(_plans.export_user(user_id), timeout_s):
+            for record in _replies.user_records(part):
+                yield record
 
     async def list_models(
         self, *, limit: int | None = None, timeout_s: float | None = None

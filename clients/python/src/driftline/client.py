@@ -8,6 +8,7 @@ import grpc
 
 from . import _plans, _replies
 from . import content_types as c
+from . import privacy_types as privacy
 from . import types as t
 from ._failures import error_from_rpc
 from ._plans import Call, Plan
@@ -362,9 +363,25 @@ class Client:
         """
         return self._run(_plans.draft_brief(topic_id, cohort), timeout_s)
 
-    def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> t.Erasure:
+    def erase_user(self, user_id: str, *, timeout_s: float | None = None) -> privacy.Erasure:
         """Erase a user; an answer means the request is committed. An unknown user is no error."""
         return self._run(_plans.erase_user(user_id), timeout_s)
+
+    def get_erasure(
+        self, erasure_id: str, *, timeout_s: float | None = None
+    ) -> privacy.ErasureReceipt:
+        """Return how far an erasure is: what was removed where, and whether the bytes are gone."""
+        return self._run(_plans.get_erasure(erasure_id), timeout_s)
+
+    def export_user(
+        self, user_id: str, *, timeout_s: float | None = None
+    ) -> Iterator[privacy.UserRecord]:
+        """Yield all that is held about a user; nothing for a stranger.
+
+        Nothing is sent before the first is asked for.
+        """
+        for part in self._stream(_plans.export_user(user_id), timeout_s):
+            yield from _replies.user_records(part)
 
     def list_models(
         self, *, limit: int | None = None, timeout_s: float | None = None

@@ -99,6 +99,15 @@ class ItemNotFoundError(NotFoundError):
         return self.metadata.get("item_id", "")
 
 
+class ErasureNotFoundError(NotFoundError):
+    """There is no such request to erase a user: take the id from `erase_user`'s answer."""
+
+    @property
+    def erasure_id(self) -> str:
+        """Which."""
+        return self.metadata.get("erasure_id", "")
+
+
 class SpaceMismatchError(DriftlineError):
     """Vectors of two spaces met; read them again from the live model."""
 

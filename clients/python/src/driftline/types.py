@@ -145,6 +145,8 @@ class WriteResult:
     count: int
     # When the last of them were; None where there was nothing to store.
     ingest_time: datetime | None
+    # Positions in the list of events that happened before an erasure: refused, and not to be sent again.
+    refused_positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,16 +472,6 @@ class Profile:
     summary: str = ""
     # What the user said of topics, by topic_id; `topics` is as they say.
     corrections: tuple[TopicCorrection, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Erasure:
-    """An erasure that was committed."""
-
-    # Names it in logs and in `driftline status`.
-    erasure_id: str
-    # Events before this instant are erased.
-    requested_time: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)

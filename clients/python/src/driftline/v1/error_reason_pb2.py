@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64riftline/v1/error_reason.proto\x12\x0c\x64riftline.v1*\x96\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_FOUND\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_ITEM_NOT_FOUND\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_SPACE_MISMATCH\x10\x04\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x05\x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10\x06\x12\x1a\n\x16\x45RROR_REASON_NOT_READY\x10\x07\x12\x1f\n\x1b\x45RROR_REASON_EVENT_CONFLICT\x10\x08\x12\x1a\n\x16\x45RROR_REASON_CANCELLED\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12\x1e\n\x1a\x45RROR_REASON_UNIMPLEMENTED\x10\x0b\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x0c\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\r\x12 \n\x1c\x45RROR_REASON_WORSE_THAN_LIVE\x10\x18\x12!\n\x1d\x45RROR_REASON_COHORT_TOO_SMALL\x10\x1c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64riftline/v1/error_reason.proto\x12\x0c\x64riftline.v1*\xba\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_FOUND\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_ITEM_NOT_FOUND\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_SPACE_MISMATCH\x10\x04\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x05\x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10\x06\x12\x1a\n\x16\x45RROR_REASON_NOT_READY\x10\x07\x12\x1f\n\x1b\x45RROR_REASON_EVENT_CONFLICT\x10\x08\x12\x1a\n\x16\x45RROR_REASON_CANCELLED\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12\x1e\n\x1a\x45RROR_REASON_UNIMPLEMENTED\x10\x0b\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x0c\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\r\x12\"\n\x1e\x45RROR_REASON_ERASURE_NOT_FOUND\x10\x14\x12 \n\x1c\x45RROR_REASON_WORSE_THAN_LIVE\x10\x18\x12!\n\x1d\x45RROR_REASON_COHORT_TOO_SMALL\x10\x1c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'driftline.v1.error_reason_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=50
-  _globals['_ERRORREASON']._serialized_end=584
+  _globals['_ERRORREASON']._serialized_end=620
 # @@protoc_insertion_point(module_scope)

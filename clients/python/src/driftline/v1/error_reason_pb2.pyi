@@ -52,6 +52,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The call brought no credential, or one that is not valid (unknown, expired or revoked). Metadata: problem."""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 13
     """The credential is valid, but it does not allow this call; said before anything is looked up. Metadata: scope."""
+    ERROR_REASON_ERASURE_NOT_FOUND: _ErrorReason.ValueType  # 20
+    """There is no such request to erase a user. Metadata: erasure_id."""
     ERROR_REASON_WORSE_THAN_LIVE: _ErrorReason.ValueType  # 24
     """A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
     ERROR_REASON_COHORT_TOO_SMALL: _ErrorReason.ValueType  # 28
@@ -90,6 +92,8 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 12
 """The call brought no credential, or one that is not valid (unknown, expired or revoked). Metadata: problem."""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 13
 """The credential is valid, but it does not allow this call; said before anything is looked up. Metadata: scope."""
+ERROR_REASON_ERASURE_NOT_FOUND: ErrorReason.ValueType  # 20
+"""There is no such request to erase a user. Metadata: erasure_id."""
 ERROR_REASON_WORSE_THAN_LIVE: ErrorReason.ValueType  # 24
 """A candidate is proven worse than the live model. Metadata: model_version, live_model_version, proof."""
 ERROR_REASON_COHORT_TOO_SMALL: ErrorReason.ValueType  # 28

@@ -26,7 +26,7 @@ from driftline.v1 import event_pb2 as driftline_dot_v1_dot_event__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n driftline/v1/event_service.proto\x12\x0c\x64riftline.v1\x1a\x18\x64riftline/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n\x13RecordEventsRequest\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.driftline.v1.EventR\x06\x65vents\"t\n\x14RecordEventsResponse\x12\x1f\n\x0b\x65vent_count\x18\x01 \x01(\x05R\neventCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime\">\n\x12UpsertItemsRequest\x12(\n\x05items\x18\x01 \x03(\x0b\x32\x12.driftline.v1.ItemR\x05items\"q\n\x13UpsertItemsResponse\x12\x1d\n\nitem_count\x18\x01 \x01(\x05R\titemCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime2\xb9\x01\n\x0c\x45ventService\x12U\n\x0cRecordEvents\x12!.driftline.v1.RecordEventsRequest\x1a\".driftline.v1.RecordEventsResponse\x12R\n\x0bUpsertItems\x12 .driftline.v1.UpsertItemsRequest\x1a!.driftline.v1.UpsertItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n driftline/v1/event_service.proto\x12\x0c\x64riftline.v1\x1a\x18\x64riftline/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n\x13RecordEventsRequest\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.driftline.v1.EventR\x06\x65vents\"\xa1\x01\n\x14RecordEventsResponse\x12\x1f\n\x0b\x65vent_count\x18\x01 \x01(\x05R\neventCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime\x12+\n\x11refused_positions\x18\x03 \x03(\x05R\x10refusedPositions\">\n\x12UpsertItemsRequest\x12(\n\x05items\x18\x01 \x03(\x0b\x32\x12.driftline.v1.ItemR\x05items\"q\n\x13UpsertItemsResponse\x12\x1d\n\nitem_count\x18\x01 \x01(\x05R\titemCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime2\xb9\x01\n\x0c\x45ventService\x12U\n\x0cRecordEvents\x12!.driftline.v1.RecordEventsRequest\x1a\".driftline.v1.RecordEventsResponse\x12R\n\x0bUpsertItems\x12 .driftline.v1.UpsertItemsRequest\x1a!.driftline.v1.UpsertItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECORDEVENTSREQUEST']._serialized_start=109
   _globals['_RECORDEVENTSREQUEST']._serialized_end=175
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=177
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=293
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=295
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=357
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=359
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=472
-  _globals['_EVENTSERVICE']._serialized_start=475
-  _globals['_EVENTSERVICE']._serialized_end=660
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=178
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=339
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=341
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=403
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=405
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=518
+  _globals['_EVENTSERVICE']._serialized_start=521
+  _globals['_EVENTSERVICE']._serialized_end=706
 # @@protoc_insertion_point(module_scope)

@@ -42,20 +42,28 @@ class RecordEventsResponse(google.protobuf.message.Message):
 
     EVENT_COUNT_FIELD_NUMBER: builtins.int
     INGEST_TIME_FIELD_NUMBER: builtins.int
+    REFUSED_POSITIONS_FIELD_NUMBER: builtins.int
     event_count: builtins.int
     """Events committed by this call; ids seen in earlier calls are counted and dropped later."""
     @property
     def ingest_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When they were committed."""
 
+    @property
+    def refused_positions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Positions in the request of events that were not stored, ascending: they happened before an
+        erasure that covers them. They need not be sent again.
+        """
+
     def __init__(
         self,
         *,
         event_count: builtins.int = ...,
         ingest_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        refused_positions: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ingest_time", b"ingest_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event_count", b"event_count", "ingest_time", b"ingest_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_count", b"event_count", "ingest_time", b"ingest_time", "refused_positions", b"refused_positions"]) -> None: ...
 
 global___RecordEventsResponse = RecordEventsResponse
 

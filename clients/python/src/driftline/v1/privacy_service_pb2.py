@@ -25,17 +25,33 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"driftline/v1/privacy_service.proto\x12\x0c\x64riftline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x10\x45raseUserRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"u\n\x11\x45raseUserResponse\x12\x1d\n\nerasure_id\x18\x01 \x01(\tR\terasureId\x12\x41\n\x0erequested_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rrequestedTime2^\n\x0ePrivacyService\x12L\n\tEraseUser\x12\x1e.driftline.v1.EraseUserRequest\x1a\x1f.driftline.v1.EraseUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"driftline/v1/privacy_service.proto\x12\x0c\x64riftline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x10\x45raseUserRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"u\n\x11\x45raseUserResponse\x12\x1d\n\nerasure_id\x18\x01 \x01(\tR\terasureId\x12\x41\n\x0erequested_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rrequestedTime\"\xdd\x01\n\x0b\x45rasedPlace\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12#\n\rremoved_count\x18\x02 \x01(\x03R\x0cremovedCount\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32\x1a.driftline.v1.ErasureStateR\x05state\x12%\n\x0epending_reason\x18\x04 \x01(\tR\rpendingReason\x12<\n\x0cgone_by_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ngoneByTime\"\xe1\x03\n\x0e\x45rasureReceipt\x12\x1d\n\nerasure_id\x18\x01 \x01(\tR\terasureId\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32\x1a.driftline.v1.ErasureStateR\x05state\x12\x41\n\x0erequested_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rrequestedTime\x12=\n\x0cremoved_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bremovedTime\x12\x41\n\x0e\x63ompleted_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rcompletedTime\x12\x31\n\x06places\x18\x06 \x03(\x0b\x32\x19.driftline.v1.ErasedPlaceR\x06places\x12\x30\n\x14predated_model_count\x18\x07 \x01(\x05R\x12predatedModelCount\x12\x1f\n\x0bsigned_json\x18\x08 \x01(\tR\nsignedJson\x12\x1c\n\tsignature\x18\t \x01(\x0cR\tsignature\x12\x15\n\x06key_id\x18\n \x01(\tR\x05keyId\"2\n\x11GetErasureRequest\x12\x1d\n\nerasure_id\x18\x01 \x01(\tR\terasureId\"L\n\x12GetErasureResponse\x12\x36\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.driftline.v1.ErasureReceiptR\x07receipt\",\n\x11\x45xportUserRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\"w\n\nUserRecord\x12\x16\n\x06source\x18\x01 \x01(\tR\x06source\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12!\n\x0c\x63ontent_json\x18\x03 \x01(\tR\x0b\x63ontentJson\"H\n\x12\x45xportUserResponse\x12\x32\n\x07records\x18\x01 \x03(\x0b\x32\x18.driftline.v1.UserRecordR\x07records*`\n\x0c\x45rasureState\x12\x1d\n\x19\x45RASURE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45RASURE_STATE_PENDING\x10\x01\x12\x16\n\x12\x45RASURE_STATE_DONE\x10\x02\x32\x82\x02\n\x0ePrivacyService\x12L\n\tEraseUser\x12\x1e.driftline.v1.EraseUserRequest\x1a\x1f.driftline.v1.EraseUserResponse\x12O\n\nGetErasure\x12\x1f.driftline.v1.GetErasureRequest\x1a .driftline.v1.GetErasureResponse\x12Q\n\nExportUser\x12\x1f.driftline.v1.ExportUserRequest\x1a .driftline.v1.ExportUserResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'driftline.v1.privacy_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ERASURESTATE']._serialized_start=1328
+  _globals['_ERASURESTATE']._serialized_end=1424
   _globals['_ERASEUSERREQUEST']._serialized_start=85
   _globals['_ERASEUSERREQUEST']._serialized_end=128
   _globals['_ERASEUSERRESPONSE']._serialized_start=130
   _globals['_ERASEUSERRESPONSE']._serialized_end=247
-  _globals['_PRIVACYSERVICE']._serialized_start=249
-  _globals['_PRIVACYSERVICE']._serialized_end=343
+  _globals['_ERASEDPLACE']._serialized_start=250
+  _globals['_ERASEDPLACE']._serialized_end=471
+  _globals['_ERASURERECEIPT']._serialized_start=474
+  _globals['_ERASURERECEIPT']._serialized_end=955
+  _globals['_GETERASUREREQUEST']._serialized_start=957
+  _globals['_GETERASUREREQUEST']._serialized_end=1007
+  _globals['_GETERASURERESPONSE']._serialized_start=1009
+  _globals['_GETERASURERESPONSE']._serialized_end=1085
+  _globals['_EXPORTUSERREQUEST']._serialized_start=1087
+  _globals['_EXPORTUSERREQUEST']._serialized_end=1131
+  _globals['_USERRECORD']._serialized_start=1133
+  _globals['_USERRECORD']._serialized_end=1252
+  _globals['_EXPORTUSERRESPONSE']._serialized_start=1254
+  _globals['_EXPORTUSERRESPONSE']._serialized_end=1326
+  _globals['_PRIVACYSERVICE']._serialized_start=1427
+  _globals['_PRIVACYSERVICE']._serialized_end=1685
 # @@protoc_insertion_point(module_scope)

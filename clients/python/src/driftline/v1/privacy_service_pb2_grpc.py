@@ -40,6 +40,16 @@ class PrivacyServiceStub(object):
                 request_serializer=driftline_dot_v1_dot_privacy__service__pb2.EraseUserRequest.SerializeToString,
                 response_deserializer=driftline_dot_v1_dot_privacy__service__pb2.EraseUserResponse.FromString,
                 _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/driftline.v1.PrivacyService/GetErasure',
+                request_serializer=driftline_dot_v1_dot_privacy__service__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_privacy__service__pb2.GetErasureResponse.FromString,
+                _registered_method=True)
+        self.ExportUser = channel.unary_stream(
+                '/driftline.v1.PrivacyService/ExportUser',
+                request_serializer=driftline_dot_v1_dot_privacy__service__pb2.ExportUserRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_privacy__service__pb2.ExportUserResponse.FromString,
+                _registered_method=True)
 
 
 class PrivacyServiceServicer(object):
@@ -50,7 +60,26 @@ class PrivacyServiceServicer(object):
         """Erases a user: from the next read on they are unknown, and the next refresh removes every stored trace.
 
         An answer means the request is committed. Safe to retry; an unknown user is not an error, so that
-        erasure reveals nothing. Events recorded after the request belong to a new history.
+        erasure reveals nothing. Events that happened up to the request are refused for ever, however late
+        or often they are sent again; what the user does afterwards belongs to a new history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasure(self, request, context):
+        """Returns how far an erasure is: what was removed where, signed, and PENDING until the bytes are gone.
+
+        Fails with NOT_FOUND where there is no such request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUser(self, request, context):
+        """Streams all that is held about a user, readable: each record is JSON, with where it lies and when it was made.
+
+        Nothing held is an empty stream, so that it reveals no more than a read does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +92,16 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.EraseUser,
                     request_deserializer=driftline_dot_v1_dot_privacy__service__pb2.EraseUserRequest.FromString,
                     response_serializer=driftline_dot_v1_dot_privacy__service__pb2.EraseUserResponse.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=driftline_dot_v1_dot_privacy__service__pb2.GetErasureRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_privacy__service__pb2.GetErasureResponse.SerializeToString,
+            ),
+            'ExportUser': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUser,
+                    request_deserializer=driftline_dot_v1_dot_privacy__service__pb2.ExportUserRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_privacy__service__pb2.ExportUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +132,60 @@ class PrivacyService(object):
             '/driftline.v1.PrivacyService/EraseUser',
             driftline_dot_v1_dot_privacy__service__pb2.EraseUserRequest.SerializeToString,
             driftline_dot_v1_dot_privacy__service__pb2.EraseUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/driftline.v1.PrivacyService/GetErasure',
+            driftline_dot_v1_dot_privacy__service__pb2.GetErasureRequest.SerializeToString,
+            driftline_dot_v1_dot_privacy__service__pb2.GetErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/driftline.v1.PrivacyService/ExportUser',
+            driftline_dot_v1_dot_privacy__service__pb2.ExportUserRequest.SerializeToString,
+            driftline_dot_v1_dot_privacy__service__pb2.ExportUserResponse.FromString,
             options,
             channel_credentials,
             insecure,
