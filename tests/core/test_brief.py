@@ -39,7 +39,7 @@ def seen(slopes=(8.0, 0.0, 0.0), periods=40):
         audience_TP=volume_TP // 2,
         volume_TP=volume_TP,
         size_P=np.full(periods, 900),
-        cohorts_P=np.ones(periods, int),
+        cohorts_P=np.ones(periods),
         audience_variance=2.0,
         volume_variance=90.0,
     )
