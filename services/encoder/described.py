@@ -16,7 +16,7 @@ from services.store.ports import EventTables
 from services.store.text_vectors import TextVectors
 
 
-# Compared by what it is: frames have no plain equality, and a second one means that something was added.
+# Equal to itself alone: tables have no truth of their own.
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Described:
     """What is described as of an instant; the same object for as long as nothing is added."""

@@ -75,10 +75,9 @@ REQUESTS: list[tuple[Any, Translate]] = [
     (forecaster_service_pb2.RefreshForecastsRequest, forecaster.refresh_from_pb),
     (content_service_pb2.ForecastTopicDemandRequest, _at_now(content.demand_query_from_pb)),
     (content_service_pb2.DraftBriefRequest, _at_now(content.brief_query_from_pb)),
-    (ev.ListRejectsRequest, events.rejects_query_from_pb),
-    (privacy_service_pb2.ExportUserRequest, privacy.user_from_pb),
-    # Only looked up: the rules and the request itself are what can break.
     (privacy_service_pb2.GetErasureRequest, lambda request: request.erasure_id),
+    (privacy_service_pb2.ExportUserRequest, privacy.user_from_pb),
+    (ev.ListRejectsRequest, events.rejects_query_from_pb),
 ]
 ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
 

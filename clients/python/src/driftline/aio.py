@@ -110,6 +110,7 @@ class AsyncClient:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         as_of: AsOfLike = None,
         timeout_s: float | None = None,
     ) -> t.RankedItems:
@@ -124,6 +125,7 @@ class AsyncClient:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         return await self._run(_plans.recommend(user_id, wishes, as_of), timeout_s)
 
@@ -140,6 +142,7 @@ class AsyncClient:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         timeout_s: float | None = None,
     ) -> dict[str, t.RankedItems]:
         """See `Client.recommend_many`."""
@@ -153,6 +156,7 @@ class AsyncClient:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         return await self._run(_plans.recommend_many(user_ids, wishes), timeout_s)
 
@@ -169,6 +173,7 @@ class AsyncClient:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncIterator[tuple[str, t.RankedItems]]:
         """See `Client.export_recommendations`; iterate with `async for`."""
@@ -182,6 +187,7 @@ class AsyncClient:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         for call in _plans.export_recommendations(user_ids, wishes):
             async for part in self._stream(call, timeout_s):
