@@ -78,6 +78,7 @@ REQUESTS: list[tuple[Any, Translate]] = [
     (privacy_service_pb2.GetErasureRequest, lambda request: request.erasure_id),
     (privacy_service_pb2.ExportUserRequest, privacy.user_from_pb),
     (ev.ListRejectsRequest, events.rejects_query_from_pb),
+    (forecaster_service_pb2.RefreshPopulationRequest, forecaster.population_tenant_from_pb),
 ]
 ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
 
