@@ -42,7 +42,15 @@ from services.store.memory_events import MemoryInbox
 from services.store.overlays import MemoryOverlays
 from services.store.sqlite_reader import SqliteInterestReader
 from tests.encoder.world import BUCKETS, WEEK, World, item
-from tests.gateway.world import Catalogues, Erasures, Registry, model, ranker, stamp
+from tests.gateway.world import (
+    Catalogues,
+    Erasures,
+    Privacy,
+    Registry,
+    model,
+    ranker,
+    stamp,
+)
 
 LAG = timedelta(hours=1)
 THIS = period_at(WEEK, datetime.now(UTC))
@@ -96,6 +104,7 @@ async def answers(w: World, layout: Layout, then: datetime) -> dict[str, bytes]:
         registry=registry,
         overlays=MemoryOverlays(),
         demand=MemoryDemand(),
+        privacy=Privacy(w.tables),
     )
     as_of = vector_pb2.AsOf(event_time=stamp(then), ingest_time=stamp(then))
     got: dict[str, bytes] = {}

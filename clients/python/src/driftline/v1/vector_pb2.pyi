@@ -266,7 +266,11 @@ class AsOf(google.protobuf.message.Message):
 
     @property
     def ingest_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Use only what the system knew at this instant. Unset means now. A future instant is INVALID_ARGUMENT."""
+        """Use only what the system had computed by this instant: with both instants set the same answer comes again
+        whatever was recorded since, but for users who were erased. For an instant before the space was first
+        published, what could have been known by then: a period from its close plus the publish lag on. Unset
+        means now. A future instant is INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,
