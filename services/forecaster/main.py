@@ -28,7 +28,7 @@ class Forecasting:
         # Serve takes sys.stdout for its own log file; Ray forwards the real one.
         configure_logs(settings.log_level, sys.__stdout__)
         self._handler = ForecasterHandler(InterestForecaster(open_stores(settings), settings))
-        self._rules = shared_rules()
+        self._rules, self._token = shared_rules(), settings.compute_token
         self._rules.warm(
             pb.ForecastInterestsRequest.DESCRIPTOR.full_name,
             pb.RefreshForecastsRequest.DESCRIPTOR.full_name,
@@ -44,6 +44,7 @@ class Forecasting:
             grpc_context,
             pb.ForecastInterestsResponse,
             self._rules,
+            self._token,
         )
 
     async def RefreshForecasts(  # noqa: N802
@@ -55,6 +56,7 @@ class Forecasting:
             grpc_context,
             pb.RefreshForecastsResponse,
             self._rules,
+            self._token,
         )
 
     async def RefreshPopulation(  # noqa: N802

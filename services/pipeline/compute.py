@@ -14,6 +14,7 @@ from driftline.v1 import (
 )
 
 from services.core.errors import Cancelled, CoreError, DependencyUnavailable, NotReady
+from services.runtime.compute_token import call_metadata, held_token
 from services.runtime.settings import Settings
 
 Response = TypeVar("Response")
@@ -50,7 +51,7 @@ class ComputeClient:
         self._encoder = encoder_service_pb2_grpc.EncoderServiceStub(channel)
         self._forecaster = forecaster_service_pb2_grpc.ForecasterServiceStub(channel)
         self._deadline_s = settings.refresh_deadline_s
-        self._tenant = tenant
+        self._tenant, self._token = tenant, held_token(settings)
 
     def refresh_items(
         self, *, is_full: bool = False, model_version: str = ""
@@ -92,7 +93,9 @@ class ComputeClient:
         for _ in range(DEADLINE_TRIES):
             try:
                 return method(
-                    request, timeout=self._deadline_s, metadata=(("application", application),)
+                    request,
+                    timeout=self._deadline_s,
+                    metadata=call_metadata(application, self._token),
                 )
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
