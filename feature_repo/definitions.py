@@ -30,6 +30,10 @@ _ENTITIES = {
         name="period", join_keys=[names.PERIOD], value_type=ValueType.STRING,
         description="ISO name of a day, week or month: 2026-11-24, 2026-W48, 2026-11.",
     ),
+    names.POPULATION: Entity(
+        name="population", join_keys=[names.POPULATION], value_type=ValueType.STRING,
+        description="All users together: everyone.",
+    ),
     names.ITEM_ID: Entity(
         name="item", join_keys=[names.ITEM_ID], value_type=ValueType.STRING,
         description="What was acted on: an opaque id.",

@@ -1,6 +1,7 @@
 """What detection of bursts is fitted to, what it keeps of a user, and what it says.
 
-Shape suffixes: U = users, T = periods, D = width, K = coordinates, G = topics, M = bursts kept.
+Shape suffixes: U = users, T = periods, D = width, K = coordinates, G = topics, M = bursts kept;
+4 = topic, first period, last period, type of one of those.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ Bools = NDArray[np.bool_]
 PRIOR = 5.0
 # What of the evidence is left after an active period: a slow drift of the level is no burst.
 FORGET = 0.7
+# A burst is over where its share is no more than this.
+ENDS = 0.15
 # A period's part in the noise scale, at most, times the scale so far.
 LUMPIEST = 3.0
 # Standard deviations of log count above a user's own, and least events, that no person reaches.
@@ -59,8 +62,10 @@ class BurstModel:
     count_offset: float
     # Of the cumulative sum, nats.
     threshold: float
-    # Share of a period's mass that detection is designed for, in (0, 1).
-    shift: float = 0.3
+    # What each topic is called; a name may be empty. Empty: none has a name.
+    names_G: tuple[str, ...] = ()
+    # Share of a period's mass that evidence is weighed for, in (0, 1): what is asked to be found may be larger.
+    shift: float = 0.15
     # Active periods after which a burst is a new level.
     longest: int = 12
     # Lengths of seasons in periods, and how far off a repeat may be.
@@ -85,9 +90,12 @@ class BurstModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstState:
-    """What is known of users at a period's close; of fixed size a user, arrays are never written."""
+    """What is known of users at a period's close; of fixed size a user, arrays are never written.
 
-    # Periods seen, empty ones too.
+    Periods are counted on one scale of the caller's: columns of a batch, or ordinals.
+    """
+
+    # Of the next period, on the caller's scale: empty ones count too.
     period: int
     mean_UK: F64
     variance_UK: F64
@@ -100,8 +108,12 @@ class BurstState:
     topic_U: I64
     age_U: I64
     kind_U: I64
-    # Topic, first and last period of the last bursts, newest first; NEVER where there was none.
-    past_UM3: I64
+    # Its share of the user's last active period.
+    share_U: F64
+    # The last bursts, newest first, periods of machines (topic -1) among them; NEVER where none was.
+    past_UM4: I64
+    # The largest share that each had; 0 where it has no topic.
+    peak_UM: F64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,3 +164,20 @@ class Measured:
     pull_UG: F64
     precision_UG: F64
     lump_U: F64
+
+    def moved(self) -> "Moved":
+        """Return what these users say of everyone."""
+        return Moved(pull_G=self.pull_UG.sum(axis=0), precision_G=self.precision_UG.sum(axis=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Sums over users of one period: where they all move. Zero where nobody was seen."""
+
+    pull_G: F64
+    precision_G: F64
+
+    def __add__(self, other: "Moved") -> "Moved":
+        return Moved(
+            pull_G=self.pull_G + other.pull_G, precision_G=self.precision_G + other.precision_G
+        )

@@ -13,10 +13,10 @@ from services.core.burst_state import (
     COUNT_PRIOR,
     COUNT_SPREAD,
     LUMPIEST,
-    NEVER,
     PAUSE,
     Bools,
     BurstModel,
+    Bursts,
     BurstState,
     BurstType,
     Measured,
@@ -72,10 +72,11 @@ def typed(
     model: BurstModel, state: BurstState, topic_U: I64, is_alarm_U: Bools, risen_G: Bools
 ) -> tuple[Bools, I64]:
     """Return which alarms go on with the user's last burst, and the type of each user's burst."""
-    past_UM, first_UM, last_UM = np.moveaxis(state.past_UM3, 2, 0)
+    past_UM, first_UM, last_UM, _ = np.moveaxis(state.past_UM4, 2, 0)
     row_U = np.maximum(topic_U, 0)
     alike_UM = model.alike_GG[row_U[:, None], np.maximum(past_UM, 0)] & (past_UM >= 0)
-    is_same_U: Bools = is_alarm_U & alike_UM[:, 0] & (state.period - last_UM[:, 0] <= PAUSE)
+    at = (np.arange(len(topic_U)), _newest(past_UM >= 0))
+    is_same_U: Bools = is_alarm_U & alike_UM[at] & (state.period - last_UM[at] <= PAUSE)
     gap_UM = state.period - first_UM
     in_season_U = np.zeros(len(topic_U), bool)
     for season in model.seasons:
@@ -89,12 +90,44 @@ def typed(
     return is_same_U, np.where(is_alarm_U, kind_U, kept_U)
 
 
-def recorded(state: BurstState, topic_U: I64, is_new_U: Bools, goes_on_U: Bools) -> I64:
-    """Return the bursts kept, with those that are new in front and the last period of what lasts."""
-    period = np.full(len(topic_U), state.period)
-    fresh_U3 = np.stack([topic_U, period, period], axis=1)
-    pushed_UM3 = np.concatenate([fresh_U3[:, None], state.past_UM3[:, :-1]], axis=1)
-    past_UM3: I64 = np.where(is_new_U[:, None, None], pushed_UM3, state.past_UM3)
-    is_kept_U = goes_on_U & (past_UM3[:, 0, 1] != NEVER)
-    past_UM3[is_kept_U, 0, 2] = state.period
-    return past_UM3
+def recorded(
+    state: BurstState, found: Bursts, *, is_new_U: Bools, goes_on_U: Bools, is_auto_U: Bools
+) -> tuple[I64, F64]:
+    """Return the bursts kept and their largest shares: new ones in front, what lasts made longer.
+
+    A burst and a period of a machine may meet in one period; the machine's then stands in front.
+    """
+    past_UM4, peak_UM = state.past_UM4.copy(), state.peak_UM.copy()
+    period = np.full(len(is_new_U), state.period)
+    fresh_U4 = np.stack([found.topic, period, period, found.kind], axis=1)
+    past_UM4, peak_UM = _pushed(past_UM4, peak_UM, fresh_U4, is_new_U)
+    row = np.flatnonzero(goes_on_U & (past_UM4[:, :, 0] >= 0).any(axis=1))
+    at = _newest(past_UM4[row, :, 0] >= 0)
+    past_UM4[row, at, 2] = state.period
+    peak_UM[row, at] = np.maximum(peak_UM[row, at], found.share[row])
+    is_machine_UM = past_UM4[:, :, 3] == BurstType.AUTOMATED
+    newest_U = _newest(is_machine_UM)
+    users = np.arange(len(is_new_U))
+    is_run_U = is_auto_U & is_machine_UM.any(axis=1)
+    is_run_U &= past_UM4[users, newest_U, 2] == state.period - 1
+    past_UM4[users[is_run_U], newest_U[is_run_U], 2] = state.period
+    machine_U4 = np.stack(
+        [np.full_like(period, -1), period, period, np.full_like(period, BurstType.AUTOMATED)],
+        axis=1,
+    )
+    return _pushed(past_UM4, peak_UM, machine_U4, is_auto_U & ~is_run_U)
+
+
+def _newest(is_one_UM: Bools) -> I64:
+    """Return each row's first true column; 0 where there is none."""
+    return np.asarray(is_one_UM.argmax(axis=1), np.int64)
+
+
+def _pushed(past_UM4: I64, peak_UM: F64, fresh_U4: I64, is_new_U: Bools) -> tuple[I64, F64]:
+    pushed_UM4 = np.concatenate([fresh_U4[:, None], past_UM4[:, :-1]], axis=1)
+    zero_U1 = np.zeros((len(peak_UM), 1))
+    pushed_UM = np.concatenate([zero_U1, peak_UM[:, :-1]], axis=1)
+    return (
+        np.where(is_new_U[:, None, None], pushed_UM4, past_UM4),
+        np.where(is_new_U[:, None], pushed_UM, peak_UM),
+    )

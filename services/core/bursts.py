@@ -15,8 +15,8 @@ Evidence. The log likelihood ratio of a share `shift` against none is shift e'Wd
 Page's cumulative sum C' = max(0, FORGET C + ratio) (Page, Continuous inspection schemes, Biometrika 1954)
 raises an alarm for the topic that first passes `threshold`. With FORGET 1 it is optimal for the delay
 at a given rate of false alarms (Lorden 1971; Moustakides 1986); it is less than 1 because a level
-that drifts slowly would add up too. While a burst lasts (share above half of
-`shift`) the level stands still, so neither it nor the return is mistaken; what lasts longer than
+that drifts slowly would add up too. While a burst lasts (share above
+`ENDS`) the level stands still, so neither it nor the return is mistaken; what lasts longer than
 `longest` active periods is a new level.
 
 Noise scale. Users differ in how lumpy their periods are: e'We / K, averaged over their own periods
@@ -35,6 +35,7 @@ from dataclasses import replace
 import numpy as np
 
 from services.core.burst_state import (
+    ENDS,
     FORGET,
     KEPT,
     NEVER,
@@ -49,6 +50,7 @@ from services.core.burst_state import (
     BurstState,
     BurstType,
     Measured,
+    Moved,
     PopulationState,
 )
 from services.core.burst_steps import automated, moved_level, recorded, typed
@@ -57,10 +59,10 @@ from services.core.records import F32
 from services.core.trajectories import TrajectoryBatch
 
 
-def new_state(model: BurstModel, users: int) -> BurstState:
-    """Return what is known of users before any period."""
+def new_state(model: BurstModel, users: int, period: int = 0) -> BurstState:
+    """Return what is known of users before any period; the first one is `period`."""
     return BurstState(
-        period=0,
+        period=period,
         mean_UK=np.zeros((users, len(model.level.rho_K))),
         variance_UK=np.tile(model.level.variance_K.astype(np.float64), (users, 1)),
         evidence_UG=np.zeros((users, len(model.topics_GD))),
@@ -69,7 +71,9 @@ def new_state(model: BurstModel, users: int) -> BurstState:
         topic_U=np.full(users, -1),
         age_U=np.zeros(users, np.int64),
         kind_U=np.zeros(users, np.int64),
-        past_UM3=np.full((users, KEPT, 3), NEVER),
+        share_U=np.zeros(users),
+        past_UM4=np.full((users, KEPT, 4), NEVER),
+        peak_UM=np.zeros((users, KEPT)),
     )
 
 
@@ -108,20 +112,19 @@ def measure(
 
 
 def advance_population(
-    model: BurstModel, state: PopulationState, found: Measured
-) -> tuple[PopulationState, Bools]:
+    state: PopulationState, moved: Moved
+) -> tuple[PopulationState, Bools]:  # fmt: skip
     """Return the new state, and which topics rise for everyone in this period [G].
 
     The share that all users move to a topic, sum e'Wd / sum d'Wd, is compared with its own
     exponentially weighted mean and variance; a rise does not enter them.
     """
-    if not len(found.seen):
+    if not moved.precision_G.any():
         return state, np.zeros(len(state.mean_G), bool)
-    precision_G = found.precision_UG.sum(axis=0)
-    moved_G = found.pull_UG.sum(axis=0) / precision_G
+    moved_G = moved.pull_G / moved.precision_G
     is_known = state.periods >= POPULATION_WARMUP
     off_G = moved_G - state.mean_G
-    sd_G = np.sqrt(state.variance_G + 1.0 / precision_G)
+    sd_G = np.sqrt(state.variance_G + 1.0 / moved.precision_G)
     risen_G = is_known & (off_G > POPULATION_Z * sd_G) & (off_G > POPULATION_SHARE)
     keep = POPULATION_DECAY if is_known else state.periods / (state.periods + 1.0)
     mean_G = np.where(risen_G, state.mean_G, state.mean_G + (1.0 - keep) * off_G)
@@ -161,7 +164,7 @@ def advance(
     topic_U = np.where(alarm_U, best_U, before_U)
     held_U = np.maximum(topic_U, 0)
     share_U = np.clip(found.pull_UG[row, held_U] / found.precision_UG[row, held_U], 0.0, 1.0)
-    lasts_U = (topic_U >= 0) & (alarm_U | (share_U > 0.5 * model.shift))
+    lasts_U = (topic_U >= 0) & (alarm_U | (share_U > ENDS))
     age_U = np.where(lasts_U, state.age_U[seen] + 1, 0)
     is_level_U = age_U > model.longest
     is_burst_U = lasts_U & ~is_level_U
@@ -183,6 +186,18 @@ def advance(
     kind_U = np.where(is_auto_U, BurstType.AUTOMATED, kind_U)
     all_age_U, all_evidence_UG = state.age_U.copy(), state.evidence_UG.copy()
     all_age_U[seen], all_evidence_UG[seen] = np.where(is_burst_U, age_U, 0), evidence_UG
+    is_told_U = goes_on_U | is_auto_U
+    of = Bursts(
+        kind=np.where(is_told_U, kind_U, BurstType.NONE),
+        onset=onset_U,
+        topic=np.where(goes_on_U, all_topic_U, -1),
+        share=all_share_U,
+    )
+    past_UM4, peak_UM = recorded(
+        state, of, is_new_U=is_alarm_U & ~is_same_U, goes_on_U=goes_on_U, is_auto_U=is_auto_U
+    )
+    last_share_U = state.share_U.copy()
+    last_share_U[seen] = all_share_U[seen]
     new = replace(
         level,
         period=state.period + 1,
@@ -191,15 +206,11 @@ def advance(
         topic_U=all_topic_U,
         age_U=all_age_U,
         kind_U=kind_U,
-        past_UM3=recorded(state, all_topic_U, is_alarm_U & ~is_same_U, goes_on_U),
+        share_U=last_share_U,
+        past_UM4=past_UM4,
+        peak_UM=peak_UM,
     )
-    is_told_U = goes_on_U | is_auto_U
-    return new, Bursts(
-        kind=np.where(is_told_U, kind_U, BurstType.NONE),
-        onset=onset_U,
-        topic=np.where(goes_on_U, all_topic_U, -1),
-        share=all_share_U,
-    )
+    return new, of
 
 
 def update(
@@ -238,7 +249,7 @@ def detect(model: BurstModel, batch: TrajectoryBatch, *, bulk_UT: Bools | None =
     for t in range(periods):
         count_U = batch.count_UT[:, t] * batch.mask_UT[:, t]
         found = measure(model, state, batch.vec_UTD[:, t], batch.mask_UT[:, t], count_U)
-        everyone, risen_G = advance_population(model, everyone, found)
+        everyone, risen_G = advance_population(everyone, found.moved())
         state, of = advance(model, state, found, count_U, risen_G=risen_G, bulk_U=bulk_UT[:, t])
         kind[:, t], onset[:, t], topic[:, t], share[:, t] = of.kind, of.onset, of.topic, of.share
     return Bursts(kind=kind, onset=onset, topic=topic, share=share)

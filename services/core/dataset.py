@@ -25,7 +25,17 @@ from services.core.pooling import (
     pool_rank_states,
 )
 from services.core.records import F32
-from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Granularity, Kind
+from services.core.schema import (
+    CATEGORIES,
+    EVENT_TIME,
+    ITEM_ID,
+    KIND,
+    TEXT,
+    USER_ID,
+    VALUE,
+    Granularity,
+    Kind,
+)
 from services.core.trajectories import TrajectoryBatch, grid
 
 
@@ -146,6 +156,20 @@ def dataset_from_frame(
         period_E=period_ordinals(time_E, granularity),
         weight_E=event_weights(kind_E, frame[VALUE].to_numpy(), pooling),
     )
+
+
+def first_categories(rows: pl.DataFrame) -> dict[str, str]:
+    """Return each item's broadest category; items without one are left out.
+
+    Args:
+        rows: item_id, and categories, broadest first, where they are known. The first row of an
+            item that has one counts: a later edit does not rename the past.
+    """
+    if CATEGORIES not in rows.columns:
+        return {}
+    named = rows.select(pl.col(ITEM_ID).cast(pl.String), pl.col(CATEGORIES).list.first())
+    first = named.drop_nulls().unique(ITEM_ID, keep="first", maintain_order=True)
+    return dict(first.iter_rows())
 
 
 def rank_states(data: Dataset, items_ND: F32, pooling: PoolingConfig) -> RankStates:

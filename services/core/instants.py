@@ -42,8 +42,8 @@ def instants(column: pl.Series) -> pl.Series:
         read = _from_number(at.cast(pl.Float64))
     elif dtype == pl.String:
         return _from_text(frame)
-    else:
-        read = pl.lit(None, TIME)
+    else:  # lists, booleans, bytes, nothing at all
+        return pl.repeat(None, len(column), dtype=TIME, eager=True).alias("at")
     return frame.select(read.alias("at")).to_series()
 
 

@@ -71,13 +71,20 @@ def period_from_name(granularity: Granularity, name: str, field: str = "period")
     Raises:
         InvalidArgument: the name is not one of this granularity; names `field`.
     """
-    pattern, example = _PATTERNS[granularity]
-    if pattern.fullmatch(name):
-        try:
-            return period_at(granularity, _instant_from_name(granularity, name))
-        except ValueError:
-            pass
-    raise InvalidArgument(field, f"{name!r} is not a {granularity}; write it like {example}")
+    try:
+        return _period_named(granularity, name)
+    except ValueError:
+        example = _PATTERNS[granularity][1]
+        problem = f"{name!r} is not a {granularity}; write it like {example}"
+        raise InvalidArgument(field, problem) from None
+
+
+# A trajectory asks for the same few at each read.
+@lru_cache(maxsize=4096)
+def _period_named(granularity: Granularity, name: str) -> Period:
+    if not _PATTERNS[granularity][0].fullmatch(name):
+        raise ValueError(name)
+    return period_at(granularity, _instant_from_name(granularity, name))
 
 
 def closed_before(granularity: Granularity, instant: datetime) -> Period:

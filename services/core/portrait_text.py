@@ -10,7 +10,7 @@ from services.core.schema import Granularity
 _NAMED = 3
 # Titles that a sentence cites.
 _CITED = 2
-_TITLE_LENGTH = 60
+TITLE_LENGTH = 60
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
@@ -67,7 +67,7 @@ def _statements(one: TopicInterest, titles: Mapping[str, str]) -> list[str]:
 
 def _cited(evidence: Evidence, titles: Mapping[str, str]) -> str:
     names = [titles.get(item_id) or item_id for item_id in evidence.item_ids[:_CITED]]
-    return "like " + " and ".join(name[:_TITLE_LENGTH] for name in names)
+    return "like " + " and ".join(name[:TITLE_LENGTH] for name in names)
 
 
 def _weeks(evidence: Evidence) -> str:

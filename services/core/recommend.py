@@ -158,7 +158,7 @@ def states_of_one(state: RankState | None, shelf: Shelf, ranker: Ranker, now: fl
 
 def recommend(
     state: RankState | None, shelf: Shelf, ranker: Ranker, *, now: float, k: int,
-    filters: Filters, variety: Variety = PLAIN,
+    filters: Filters, variety: Variety = PLAIN, has_reasons: bool = True,
 ) -> RankedItems:  # fmt: skip
     """Return the `k` best items for one user.
 
@@ -170,6 +170,7 @@ def recommend(
         k: how many to return at most.
         filters: what may be returned.
         variety: how far the list departs from the order of scores.
+        has_reasons: whether to cite what each score rests on, which costs more than the rest.
 
     Raises:
         SpaceMismatch: the state is of another space than the catalogue.
@@ -198,7 +199,9 @@ def recommend(
         repeat_K=scores.repeat_UN[0, row_K],
         novelty_K=novelty(row_K, had_R, shelf.items_ND),
         is_explored_K=is_explored_K,
-        citations_K=cite(states, row_K, shelf.stats, shelf.items_ND, ranker, now),
+        citations_K=cite(states, row_K, shelf.stats, shelf.items_ND, ranker, now)
+        if has_reasons
+        else tuple(() for _ in row_K),
         fallback=fallback,
     )
 

@@ -29,6 +29,8 @@ class Kind(StrEnum):
     PURCHASE = "purchase"
 
 
+# Bursts of interest are looked for, and stored, in these: days are mostly empty, months few.
+BURST_GRANULARITIES = (Granularity.WEEK,)
 # Periods kept online per user; offline history keeps all.
 HISTORY_PERIODS = {Granularity.DAY: 28, Granularity.WEEK: 26, Granularity.MONTH: 24}
 
@@ -99,6 +101,28 @@ ACTIVITY_WEEKS = "activity_weeks"
 ACTIVITY_COUNTS = "activity_counts"
 WEEKDAY_DAYS = "weekday_days"
 HOUR_HOURS = "hour_hours"
+# Features of bursts_{g}, newest burst first.
+BURST_TYPES = "burst_types"
+BURST_TOPICS = "burst_topics"
+BURST_TOPIC_ROWS = "burst_topic_rows"
+BURST_FIRST_PERIODS = "burst_first_periods"
+BURST_LAST_PERIODS = "burst_last_periods"
+BURST_SHARES = "burst_shares"
+IS_LASTING = "is_lasting"
+# Features of burst_state_{g}; see core.burst_state.BurstState.
+STATE_EVIDENCE = "state_evidence"
+STATE_LUMPS = "state_lumps"
+STATE_COUNTS = "state_counts"
+STATE_NOW = "state_now"
+STATE_SHARE = "state_share"
+STATE_PAST = "state_past"
+STATE_PEAKS = "state_peaks"
+# Join key and features of population_bursts_{g}, newest rise first; its one id.
+POPULATION = "population"
+EVERYONE = "everyone"
+RISEN_PERIODS = "risen_periods"
+RISEN_TOPICS = "risen_topics"
+RISEN_TOPIC_ROWS = "risen_topic_rows"
 
 
 def interest_view(granularity: Granularity, space_id: str) -> str:
@@ -124,6 +148,26 @@ def forecast_view(granularity: Granularity, space_id: str) -> str:
 def forecast_state_view(granularity: Granularity, space_id: str) -> str:
     """Return the view of what a forecaster resumes from."""
     return f"forecast_state_{granularity}__{space_id}"
+
+
+def bursts_view(granularity: Granularity, space_id: str) -> str:
+    """Return the view of users' last bursts of interest."""
+    return f"bursts_{granularity}__{space_id}"
+
+
+def bursts_by_period_view(granularity: Granularity, space_id: str) -> str:
+    """Return the offline view of what was known of users' bursts at each close that changed it."""
+    return f"bursts_{granularity}_by_period__{space_id}"
+
+
+def burst_state_view(granularity: Granularity, space_id: str) -> str:
+    """Return the offline view of what the detection of bursts resumes from."""
+    return f"burst_state_{granularity}__{space_id}"
+
+
+def population_bursts_view(granularity: Granularity, space_id: str) -> str:
+    """Return the view of topics that rose for everyone."""
+    return f"population_bursts_{granularity}__{space_id}"
 
 
 def rank_state_view(space_id: str) -> str:

@@ -74,6 +74,38 @@ _FORECAST_STATE = {
     names.FORECASTER: _T.STRING,
     names.MODEL_VERSION: _T.STRING,
 }
+_BURSTS = {
+    names.BURST_TYPES: _T.STRINGS,
+    names.BURST_TOPICS: _T.STRINGS,
+    names.BURST_TOPIC_ROWS: _T.INTS,
+    names.BURST_FIRST_PERIODS: _T.STRINGS,
+    names.BURST_LAST_PERIODS: _T.STRINGS,
+    names.BURST_SHARES: _T.FLOATS,
+    names.IS_LASTING: _T.BOOL,
+    names.LAST_PERIOD: _T.STRING,
+    names.MODEL_VERSION: _T.STRING,
+}
+# Doubles, so that going on from a state gives what one pass would.
+_BURST_STATE = {
+    names.STATE_MEAN: _T.FLOATS,
+    names.STATE_VARIANCE: _T.FLOATS,
+    names.STATE_EVIDENCE: _T.FLOATS,
+    names.STATE_LUMPS: _T.FLOATS,
+    names.STATE_COUNTS: _T.FLOATS,
+    names.STATE_NOW: _T.INTS,
+    names.STATE_SHARE: _T.FLOAT,
+    names.STATE_PAST: _T.INTS,
+    names.STATE_PEAKS: _T.FLOATS,
+    names.LAST_PERIOD: _T.STRING,
+    names.MODEL_VERSION: _T.STRING,
+}
+_POPULATION_BURSTS = {
+    names.RISEN_PERIODS: _T.STRINGS,
+    names.RISEN_TOPICS: _T.STRINGS,
+    names.RISEN_TOPIC_ROWS: _T.INTS,
+    names.LAST_PERIOD: _T.STRING,
+    names.MODEL_VERSION: _T.STRING,
+}
 _RANK_STATE = {
     names.QUERY_SUMS: _T.VECTOR,
     names.QUERY_WEIGHTS: _T.VECTOR,
@@ -146,7 +178,38 @@ def views_of(space_id: str) -> dict[str, View]:
                 features=_FORECAST_STATE,
             ),
         ]
+    for granularity in names.BURST_GRANULARITIES:
+        views += _burst_views(granularity, space_id)
     return {view.name: view for view in views}
+
+
+def _burst_views(granularity: Granularity, space_id: str) -> list[View]:
+    by_period = names.bursts_by_period_view(granularity, space_id)
+    return [
+        View(
+            name=names.bursts_view(granularity, space_id),
+            join_keys=(names.USER_ID,),
+            features=_BURSTS,
+            shares_history_of=by_period,
+        ),
+        View(
+            name=by_period,
+            join_keys=(names.USER_ID, names.PERIOD),
+            features=_BURSTS,
+            is_online=False,
+        ),
+        View(
+            name=names.burst_state_view(granularity, space_id),
+            join_keys=(names.USER_ID,),
+            features=_BURST_STATE,
+            is_online=False,
+        ),
+        View(
+            name=names.population_bursts_view(granularity, space_id),
+            join_keys=(names.POPULATION,),
+            features=_POPULATION_BURSTS,
+        ),
+    ]
 
 
 def view_named(name: str) -> View:

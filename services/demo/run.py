@@ -137,7 +137,7 @@ def _evaluate(events: pl.DataFrame, settings: Settings, out: Path, steps: _Steps
         horizons=HORIZONS,
         out=out / "evaluation",
         backbone=load_backbone(settings.backbone, is_int8=settings.backbone_int8),
-        trainer=EvaluatedTrainer(has_all_forecasters=False),
+        trainer=EvaluatedTrainer(has_all_forecasters=False, has_bursts=True),
         predict_at=ORIGIN,
         data_note=f"{PACKAGE_SAYS} {UPSTREAM_SAYS}",
         on_progress=steps.bars.report,

@@ -16,7 +16,8 @@ from services.store.ports import EventTables
 from services.store.text_vectors import TextVectors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Equal to itself alone: tables have no truth of their own.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Described:
     """What is described as of an instant; the same object for as long as nothing is added."""
 

@@ -42,7 +42,7 @@ class Encoding:
         configure_logs(settings.log_level, sys.__stdout__)
         self._encoder = Encoder(open_stores(settings), settings)
         self._handler = EncoderHandler(self._encoder, self._encode_together)
-        self._rules = shared_rules()
+        self._rules, self._token = shared_rules(), settings.compute_token
         self._rules.warm(
             *(
                 message.DESCRIPTOR.full_name
@@ -62,7 +62,12 @@ class Encoding:
         self, request: pb.EncodeItemsRequest, grpc_context: RayServegRPCContext
     ) -> pb.EncodeItemsResponse:
         return await answer(
-            self._handler.EncodeItems, request, grpc_context, pb.EncodeItemsResponse, self._rules
+            self._handler.EncodeItems,
+            request,
+            grpc_context,
+            pb.EncodeItemsResponse,
+            self._rules,
+            self._token,
         )
 
     async def EncodeHistories(  # noqa: N802
@@ -74,13 +79,19 @@ class Encoding:
             grpc_context,
             pb.EncodeHistoriesResponse,
             self._rules,
+            self._token,
         )
 
     async def RefreshItems(  # noqa: N802
         self, request: pb.RefreshItemsRequest, grpc_context: RayServegRPCContext
     ) -> pb.RefreshItemsResponse:
         return await answer(
-            self._handler.RefreshItems, request, grpc_context, pb.RefreshItemsResponse, self._rules
+            self._handler.RefreshItems,
+            request,
+            grpc_context,
+            pb.RefreshItemsResponse,
+            self._rules,
+            self._token,
         )
 
     async def RefreshInterests(  # noqa: N802
@@ -92,6 +103,7 @@ class Encoding:
             grpc_context,
             pb.RefreshInterestsResponse,
             self._rules,
+            self._token,
         )
 
     @serve.batch(max_batch_size=BATCH_CALLS, batch_wait_timeout_s=BATCH_WAIT_S)  # type: ignore[untyped-decorator]

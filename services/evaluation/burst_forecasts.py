@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.core.burst_forecasts import with_bursts
+from services.core.burst_forecasts import known_of, with_bursts
 from services.core.burst_state import BurstModel, Bursts, BurstType
 from services.core.forecast_metrics import Z80, joint_nll
 from services.core.forecasts import ForecastBatch, Forecaster
@@ -52,7 +52,7 @@ def forecast_figures(
             continue
         past, before = past.users(ready), of.until(column).users(ready)
         plain = inner.forecast(past, [1])
-        aware = with_bursts(plain, inner, model, past, before, [1])
+        aware = with_bursts(plain, inner, model, past, known_of(before, past), [1])
         truth = known.vec_UTD[ready, column]
         rows.append(
             (ready, part_UT[ready, column], *_measured(truth, plain), *_measured(truth, aware))

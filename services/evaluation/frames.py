@@ -8,7 +8,7 @@ import polars as pl
 from services.core.cleaning import KIND_ALIASES
 from services.core.errors import InvalidArgument
 from services.core.instants import instants
-from services.core.schema import EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Kind
+from services.core.schema import CATEGORIES, EVENT_TIME, ITEM_ID, KIND, TEXT, USER_ID, VALUE, Kind
 
 ALIASES = {
     "user": USER_ID,
@@ -23,6 +23,7 @@ ALIASES = {
 def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
     """Return user_id, item_id, event_time, kind, value, text of a Parquet file or a frame.
 
+    Categories too, where there are any: lists, broadest first.
     Rows without a user, an item or a readable time are dropped; HTML escapes in texts are undone.
 
     Raises:
@@ -60,6 +61,7 @@ def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
         _kind(named[KIND]),
         pl.col(VALUE).cast(pl.Float64, strict=False).fill_null(1.0).fill_nan(1.0),
         _plain(named[TEXT]),
+        *([CATEGORIES] if isinstance(named.schema.get(CATEGORIES), pl.List) else []),
     ).drop_nulls([USER_ID, ITEM_ID, EVENT_TIME])
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.core.burst_state import Bools, BurstType
+from services.core.burst_topics import LEAST_ITEMS
 from services.core.dataset import Dataset
 from services.core.pooling import F64, I64
 from services.core.records import F32
@@ -28,8 +29,8 @@ from services.core.records import F32
 SIZES = (0.15, 0.3, 0.45, 0.6, 0.8)
 LENGTHS = (1, 2, 4, 8)
 ROLES = {"control": 0.3, "personal": 0.3, "population": 0.15, "seasonal": 0.15, "automated": 0.1}
-# Items of a topic that is a neighbourhood; items that a category needs.
-NEAR, LEAST_ITEMS = 12, 5
+# Items of a topic that is a neighbourhood.
+NEAR = 12
 # A topic is foreign to a user who has less of it than this share.
 FOREIGN = 0.03
 BULK_EVENTS = 1100

@@ -4,7 +4,7 @@ Beside the portrait's weights stand the user's own last week and last four weeks
 of the whole first half, and the population's. Topics are learned from items that were seen in the
 first half alone; items that came later are assigned to them.
 
-Shape suffixes: U = users, T = topics (or categories), E = events, I = items, B = resamples.
+Shape suffixes: U = users, T = topics (or categories), E = events, I = items, C = figures.
 """
 
 import json
@@ -19,19 +19,20 @@ import polars as pl
 from scipy.stats import rankdata
 
 from services.core.activity import Activity, make_activities
+from services.core.dataset import first_categories
 from services.core.errors import InvalidArgument
+from services.core.metrics import bootstrap_means
 from services.core.pooling import F64, I64
 from services.core.portrait import topic_shares
 from services.core.progress import Progress
 from services.core.records import F32
-from services.core.schema import CATEGORIES, EVENT_TIME, ITEM_ID, TEXT, USER_ID
+from services.core.schema import EVENT_TIME, ITEM_ID, TEXT, USER_ID
 from services.core.topics import NO_TOPIC, map_topics, refresh_topics
 from services.evaluation.frames import read_events
 from services.store.ports import TextEncoder
 
 # Users with fewer events in either half are left out: their shares are mostly noise.
 LEAST_EVENTS = 10
-RESAMPLES = 1_000
 PORTRAIT = "portrait"
 _WEEK = timedelta(weeks=1)
 
@@ -101,7 +102,7 @@ def run_portraits(
     encoded = encoder.encode(
         list(said.values()), lambda done, total: on_progress("encode items", done, total)
     )
-    categories = _first_categories(source)
+    categories = first_categories(events)
     kinds = {"topics": _topics(halves, said, encoded, seed)}
     if categories:
         names = sorted({categories[item] for item in halves.item_ids if item in categories})
@@ -182,15 +183,6 @@ def _topics(halves: _Halves, said: Mapping[str, str], items_ND: F32, seed: int) 
     }
 
 
-def _first_categories(source: Path | pl.DataFrame) -> dict[str, str]:
-    """Return each item's broadest category; empty where the events say none."""
-    frame = pl.read_parquet(source) if isinstance(source, Path) else source
-    if CATEGORIES not in frame.columns or ITEM_ID not in frame.columns:
-        return {}
-    first = frame.select(pl.col(ITEM_ID).cast(pl.String), pl.col(CATEGORIES).list.first())
-    return dict(first.drop_nulls().unique(ITEM_ID, keep="last").iter_rows())
-
-
 def _judge(halves: _Halves, label_of: Mapping[str, int], seed: int) -> dict[str, Any]:
     """Return every method's figures on one kind of label, and what the portrait gains on each."""
     label_I = np.array([label_of.get(item, NO_TOPIC) for item in halves.item_ids], np.int64)
@@ -202,25 +194,24 @@ def _judge(halves: _Halves, label_of: Mapping[str, int], seed: int) -> dict[str,
     ).astype(np.float64)
     prior_T /= prior_T.sum()
     guesses = _guesses(halves, label_I, label_of, prior_T)
-    draw_BU = _resamples(int(has_truth_U.sum()), seed)
     scores = {
-        name: {
-            "rank_correlation": rank_correlation(guess_UT[has_truth_U], truth_UT[has_truth_U]),
-            "error": total_variation(guess_UT[has_truth_U], truth_UT[has_truth_U]),
-        }
+        (name, figure): score(guess_UT[has_truth_U], truth_UT[has_truth_U])
         for name, guess_UT in guesses.items()
+        for figure, score in _FIGURES.items()
     }
-    figures: dict[str, Any] = {"labels": count, "users": int(has_truth_U.sum()), "methods": {}}
-    for name, of in scores.items():
-        said: dict[str, Any] = {}
-        for figure, value_U in of.items():
-            said[figure] = float(value_U.mean())
-            said[f"{figure}_ci"] = _interval(value_U, draw_BU)
-            gain_U = scores[PORTRAIT][figure] - value_U
-            said[f"portrait_{figure}_difference"] = float(gain_U.mean())
-            said[f"portrait_{figure}_difference_ci"] = _interval(gain_U, draw_BU)
-        figures["methods"][name] = said
-    return figures
+    columns = {f"{name} {figure}": value_U for (name, figure), value_U in scores.items()} | {
+        f"{name} portrait_{figure}_difference": scores[PORTRAIT, figure] - value_U
+        for (name, figure), value_U in scores.items()
+    }
+    users = int(has_truth_U.sum())
+    mean_C, low_C, high_C = bootstrap_means(
+        np.stack(list(columns.values()), axis=1), np.arange(users), np.random.default_rng(seed)
+    )
+    methods: dict[str, dict[str, Any]] = {name: {} for name in guesses}
+    for column, mean, low, high in zip(columns, mean_C, low_C, high_C, strict=True):
+        name, _, figure = column.partition(" ")
+        methods[name] |= {figure: float(mean), f"{figure}_ci": [float(low), float(high)]}
+    return {"labels": count, "users": users, "methods": methods}
 
 
 def _guesses(
@@ -274,10 +265,4 @@ def total_variation(guess_UT: F64, truth_UT: F64) -> F64:
     return wrong_U
 
 
-def _resamples(users: int, seed: int) -> I64:
-    return np.random.default_rng(seed).integers(0, users, (RESAMPLES, users))
-
-
-def _interval(value_U: F64, draw_BU: I64) -> list[float]:
-    """Return the 95% bootstrap interval of the mean over users."""
-    return [float(bound) for bound in np.percentile(value_U[draw_BU].mean(1), [2.5, 97.5])]
+_FIGURES = {"rank_correlation": rank_correlation, "error": total_variation}

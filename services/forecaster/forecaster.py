@@ -7,21 +7,26 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from services.core.burst_forecasts import BurstAware
+from services.core.burst_spec import load_burst_model
+from services.core.burst_state import BurstModel
 from services.core.errors import InvalidArgument
 from services.core.forecasters import Auto, load_forecaster
-from services.core.forecasts import ForecastBatch
+from services.core.forecasts import ForecastBatch, Forecaster
 from services.core.model import Model
 from services.core.periods import Period
 from services.core.pooling import I64
 from services.core.records import F32
-from services.core.schema import DEFAULT_TENANT, Granularity
+from services.core.schema import BURST_GRANULARITIES, DEFAULT_TENANT, Granularity
 from services.core.spaces import require_space
 from services.core.trajectories import build_batch
+from services.forecaster.burst_rows import Stamp
 from services.forecaster.forecasts import ForecastsConfig, ForecastsRefresh, ForecastsSummary
+from services.forecaster.population import PopulationRefresh
 from services.runtime.serving import check_buckets
 from services.runtime.settings import Settings
 from services.store.live_models import LiveModels
@@ -97,7 +102,9 @@ class InterestForecaster:
         for position, trajectory in enumerate(trajectories):
             require_space(model.space_id, trajectory.space_id)
             check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")
-        forecaster = self._forecaster(model, granularity)
+        forecaster: Forecaster = self._forecaster(model, granularity)
+        if (bursts := load_burst_model(model, granularity)) is not None:
+            forecaster = BurstAware(inner=forecaster, model=bursts)
         batch = build_batch(
             [(t.period_L, t.vec_LD, t.count_L) for t in trajectories],
             [t.last.ordinal for t in trajectories],
@@ -130,15 +137,14 @@ class InterestForecaster:
         """
         check_buckets(buckets, self._settings.bucket_count)
         model = self._stores.models.named(tenant, model_version)
-        if (tenant, model.space_id) not in self._applied:
-            self._stores.features.apply(tenant, model.space_id)
-            self._applied.add((tenant, model.space_id))
+        self._apply(tenant, model.space_id)
         granularities = self._settings.granularities
         refresh = ForecastsRefresh(
             features=self._stores.features,
             tables=self._stores.tables,
             model=model,
             forecasters={each: self._forecaster(model, each) for each in granularities},
+            burst_models=_burst_models(model, granularities),
             config=ForecastsConfig(
                 bucket_count=self._settings.bucket_count,
                 granularities=granularities,
@@ -151,11 +157,55 @@ class InterestForecaster:
         with self._refreshing[tenant, model.space_id, *sorted(buckets)]:
             return refresh.run(buckets, is_full=is_full, cancelled=cancelled)
 
+    def refresh_population(self, tenant: str, *, model_version: str = "") -> int:
+        """Publish bursts of everyone, from what every bucket's refresh left; return how many.
+
+        Raises:
+            NotReady: no model is live. InvalidArgument: there is no such model.
+        """
+        model = self._stores.models.named(tenant, model_version)
+        self._apply(tenant, model.space_id)
+        with self._refreshing[tenant, model.space_id, "population"]:
+            return sum(
+                PopulationRefresh(
+                    features=self._stores.features,
+                    tables=self._stores.tables,
+                    tenant=tenant,
+                    bucket_count=self._settings.bucket_count,
+                    model=bursts,
+                    stamp=Stamp(
+                        granularity=granularity,
+                        space_id=model.space_id,
+                        model_version=model.model_version,
+                        computed_time=datetime.now(UTC),
+                        publish_lag=timedelta(seconds=self._settings.publish_lag_s),
+                    ),
+                ).run()
+                for granularity, bursts in _burst_models(
+                    model, self._settings.granularities
+                ).items()
+            )
+
+    def _apply(self, tenant: str, space_id: str) -> None:
+        if (tenant, space_id) not in self._applied:
+            self._stores.features.apply(tenant, space_id)
+            self._applied.add((tenant, space_id))
+
     def _forecaster(self, model: Model, granularity: Granularity) -> Auto:
         key = (model.model_version, granularity)
         if key not in self._loaded:
             self._loaded[key] = load_forecaster(model, granularity)
         return self._loaded[key]
+
+
+def _burst_models(
+    model: Model, granularities: Sequence[Granularity]
+) -> dict[Granularity, BurstModel]:
+    """Return the model's detection, of granularities whose bursts are stored."""
+    found = {
+        each: load_burst_model(model, each) for each in granularities if each in BURST_GRANULARITIES
+    }
+    return {granularity: bursts for granularity, bursts in found.items() if bursts is not None}
 
 
 def check_trajectory(trajectory: Trajectory, width: int, field: str) -> None:

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from services.core.burst_forecasts import KnownBursts, with_bursts
+from services.core.burst_state import BurstModel
 from services.core.chunks import Share, chunks
 from services.core.errors import Cancelled
 from services.core.forecasters import Auto
@@ -33,6 +36,8 @@ from services.core.schema import (
     forecast_view,
 )
 from services.core.trajectories import TrajectoryBatch, grid
+from services.forecaster.burst_rows import Stamp
+from services.forecaster.bursts import BucketBursts
 from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
 from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter
@@ -76,6 +81,8 @@ class _Bucket:
     held: pl.DataFrame
     # JSON values, once all of them are published.
     after: dict[str, Any]
+    # None where the model tells no bursts.
+    bursts: BucketBursts | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +94,8 @@ class ForecastsRefresh:
     tables: EventTables
     model: Model
     forecasters: dict[Granularity, Auto]
+    # Where bursts are known of; a granularity without one is forecast as if there were none.
+    burst_models: dict[Granularity, BurstModel]
     config: ForecastsConfig
     tenant: str
     # Event-time now.
@@ -128,6 +137,8 @@ class ForecastsRefresh:
                 self._chunk(chunk, made_at, cancelled)
                 for share in chunk:
                     if share.is_last:
+                        if share.of.bursts is not None:
+                            share.of.bursts.finish()
                         name = self._name(share.of.bucket, granularity)
                         self.tables.write_state(self.tenant, name, share.of.after)
                         done.add(share.of.bucket)
@@ -157,7 +168,10 @@ class ForecastsRefresh:
             self.tenant, forecast_view(made_at.granularity, self.model.space_id), bucket, users
         )
         known = rows[USER_ID].unique().sort()
-        return _Bucket(bucket=bucket, users=known, rows=rows, held=held, after=after)
+        return _Bucket(
+            bucket=bucket, users=known, rows=rows, held=held, after=after,
+            bursts=self._bursts(bucket, made_at, rows, is_full=is_full, is_all=users is None),
+        )  # fmt: skip
 
     def _closed(
         self,
@@ -183,11 +197,15 @@ class ForecastsRefresh:
         forecaster = self.forecasters[made_at.granularity]
         rows = pl.concat(share.of.rows for share in chunk if len(share.of.users))
         batch = trajectory_batch(rows, users, made_at)
+        forecasts = forecaster.forecast(batch, HORIZONS)
+        if (known := _followed(chunk, users, batch)) is not None:
+            model = self.burst_models[made_at.granularity]
+            forecasts = with_bursts(forecasts, forecaster, model, batch, known, HORIZONS)
         computed_time = datetime.now(UTC)
         made = Made(
             users=users.to_list(),
             batch=batch,
-            forecasts=forecaster.forecast(batch, HORIZONS),
+            forecasts=forecasts,
             horizons=HORIZONS,
             made_at=made_at,
             model=self.model,
@@ -203,6 +221,23 @@ class ForecastsRefresh:
         self._publish(chunk, made_at, different, states)
         self._users.update(different[USER_ID].to_list())
         self._count += len(different) * len(HORIZONS)
+
+    def _bursts(
+        self, bucket: int, made_at: Period, rows: pl.DataFrame, *, is_full: bool, is_all: bool
+    ) -> BucketBursts | None:
+        model = self.burst_models.get(made_at.granularity)
+        if model is None:
+            return None
+        return BucketBursts(
+            features=self.features, tables=self.tables, tenant=self.tenant, bucket=bucket,
+            model=model, made_at=made_at,
+            stamp=Stamp(
+                granularity=made_at.granularity, space_id=self.model.space_id,
+                model_version=self.model.model_version, computed_time=datetime.now(UTC),
+                publish_lag=self.config.publish_lag,
+            ),
+            rows=rows, is_full=is_full, is_all=is_all,
+        )  # fmt: skip
 
     def _known(
         self, rows: pl.DataFrame, users: pl.Series, made_at: Period, computed_time: datetime
@@ -240,6 +275,28 @@ class ForecastsRefresh:
 
 def _users(share: Share[_Bucket]) -> pl.Series:
     return share.of.users.slice(share.start, share.stop - share.start)
+
+
+def _followed(
+    chunk: list[Share[_Bucket]], users: pl.Series, batch: TrajectoryBatch
+) -> KnownBursts | None:
+    """Follow the bursts of a chunk's users, bucket by bucket; None where they are not known of."""
+    row_of = {user: row for row, user in enumerate(users.to_list())}
+    known: KnownBursts | None = None
+    for share in chunk:
+        theirs = _users(share).to_list()
+        if share.of.bursts is None or not theirs:
+            continue
+        rows = np.array([row_of[user] for user in theirs], np.int64)
+        part = share.of.bursts.take(theirs, batch.users(rows))
+        if known is None:
+            known = KnownBursts(
+                is_burst_UT=np.zeros_like(batch.mask_UT), topic_U=np.full(len(users), -1),
+                share_U=np.zeros(len(users)),
+            )  # fmt: skip
+        known.is_burst_UT[rows] = part.is_burst_UT
+        known.topic_U[rows], known.share_U[rows] = part.topic_U, part.share_U
+    return known
 
 
 def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> TrajectoryBatch:

@@ -13,7 +13,7 @@ from services.runtime.serving import run_cancellable
 
 
 class ForecasterHandler:
-    """The two RPCs. Models and stores run in threads, never on the event loop."""
+    """The RPCs. Models and stores run in threads, never on the event loop."""
 
     def __init__(self, forecaster: InterestForecaster) -> None:
         self._forecaster = forecaster
@@ -37,3 +37,12 @@ class ForecasterHandler:
             )
         )
         return translate.summary_to_pb(summary)
+
+    async def RefreshPopulation(
+        self, request: pb.RefreshPopulationRequest
+    ) -> pb.RefreshPopulationResponse:
+        tenant = translate.population_tenant_from_pb(request)
+        rises = await asyncio.to_thread(
+            self._forecaster.refresh_population, tenant, model_version=request.model_version
+        )
+        return translate.population_to_pb(rises)

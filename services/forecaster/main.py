@@ -28,10 +28,11 @@ class Forecasting:
         # Serve takes sys.stdout for its own log file; Ray forwards the real one.
         configure_logs(settings.log_level, sys.__stdout__)
         self._handler = ForecasterHandler(InterestForecaster(open_stores(settings), settings))
-        self._rules = shared_rules()
+        self._rules, self._token = shared_rules(), settings.compute_token
         self._rules.warm(
             pb.ForecastInterestsRequest.DESCRIPTOR.full_name,
             pb.RefreshForecastsRequest.DESCRIPTOR.full_name,
+            pb.RefreshPopulationRequest.DESCRIPTOR.full_name,
         )
 
     async def ForecastInterests(  # noqa: N802
@@ -43,6 +44,7 @@ class Forecasting:
             grpc_context,
             pb.ForecastInterestsResponse,
             self._rules,
+            self._token,
         )
 
     async def RefreshForecasts(  # noqa: N802
@@ -53,6 +55,18 @@ class Forecasting:
             request,
             grpc_context,
             pb.RefreshForecastsResponse,
+            self._rules,
+            self._token,
+        )
+
+    async def RefreshPopulation(  # noqa: N802
+        self, request: pb.RefreshPopulationRequest, grpc_context: RayServegRPCContext
+    ) -> pb.RefreshPopulationResponse:
+        return await answer(
+            self._handler.RefreshPopulation,
+            request,
+            grpc_context,
+            pb.RefreshPopulationResponse,
             self._rules,
         )
 

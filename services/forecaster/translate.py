@@ -109,6 +109,16 @@ def summary_to_pb(summary: ForecastsSummary) -> pb.RefreshForecastsResponse:
     )
 
 
+def population_tenant_from_pb(request: pb.RefreshPopulationRequest) -> str:
+    """Return whose population."""
+    return request.tenant or DEFAULT_TENANT
+
+
+def population_to_pb(rise_count: int) -> pb.RefreshPopulationResponse:
+    """Return the response, with this process's id."""
+    return pb.RefreshPopulationResponse(rise_count=rise_count, replica_pid=os.getpid())
+
+
 def _trajectory(given: pb.Trajectory, granularity: Granularity, field: str) -> Trajectory:
     vec_LD = _rows(given.vectors, f"{field}.vectors")
     for name, values in (("periods", given.periods), ("event_counts", given.event_counts)):

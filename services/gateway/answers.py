@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.core.brief import Sentence, Supply
+from services.core.burst_everyone import PastBurst
 from services.core.corrections import Correction, Wish
 from services.core.demand import Told
 from services.core.demand_forecast import DemandForecast
@@ -135,6 +136,7 @@ class Wishes:
     exploration_share: float = 0.0
     # 0 means the ISO week of the instant.
     exploration_seed: int = 0
+    has_reasons: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,8 @@ class ProfileAnswer:
     # Titles of the items that are cited, by id.
     titles: Mapping[str, str]
     corrections: "tuple[NamedCorrection, ...]"
+    # Newest first.
+    bursts: tuple[PastBurst, ...]
     # Interests to return at most.
     limit: int
     basis: Basis

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from services.core.activity import Activity
+from services.core.burst_everyone import named_bursts
 from services.core.corrections import Correction, correct_portrait
 from services.core.errors import InvalidArgument, Unimplemented, UserNotFound
 from services.core.periods import period_at
@@ -50,9 +51,11 @@ class Portraits:
         self._state.refuse_erased(query.user_id, _WHAT)
         served, tenant = self._state.served(), self._state.tenant
         space_id, stock = served.model.space_id, served.stock
-        found, activity, corrections = await asyncio.gather(
+        found, activity, bursts, everyone, corrections = await asyncio.gather(
             self._reader.profile(tenant, space_id, query.user_id),
             self._reader.activity(tenant, space_id, query.user_id),
+            self._reader.bursts(tenant, space_id, query.user_id, Granularity.WEEK),
+            self._reader.population_bursts(tenant, space_id, Granularity.WEEK),
             self._overlays.read(tenant, query.user_id),
         )
         if found is None:
@@ -69,6 +72,7 @@ class Portraits:
             summary=describe(portrait, titles),
             titles=titles,
             corrections=_named(corrections, stock),
+            bursts=named_bursts(bursts, everyone) if bursts else (),
             limit=query.limit,
             basis=Basis(
                 as_of=query.as_of,

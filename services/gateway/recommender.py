@@ -128,6 +128,7 @@ class Recommender:
                     exploration_share=wishes.exploration_share,
                     exploration_key=key,
                 ),
+                has_reasons=wishes.has_reasons,
             )
 
         return tuple(

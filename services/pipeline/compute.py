@@ -14,6 +14,7 @@ from driftline.v1 import (
 )
 
 from services.core.errors import Cancelled, CoreError, DependencyUnavailable, NotReady
+from services.runtime.compute_token import call_metadata, held_token
 from services.runtime.settings import Settings
 
 Response = TypeVar("Response")
@@ -50,7 +51,7 @@ class ComputeClient:
         self._encoder = encoder_service_pb2_grpc.EncoderServiceStub(channel)
         self._forecaster = forecaster_service_pb2_grpc.ForecasterServiceStub(channel)
         self._deadline_s = settings.refresh_deadline_s
-        self._tenant = tenant
+        self._tenant, self._token = tenant, held_token(settings)
 
     def refresh_items(
         self, *, is_full: bool = False, model_version: str = ""
@@ -79,11 +80,22 @@ class ComputeClient:
         )
         return self._call(self._forecaster.RefreshForecasts, request, "forecaster")
 
+    def refresh_population(
+        self, *, model_version: str = ""
+    ) -> forecaster_service_pb2.RefreshPopulationResponse:
+        """Publish bursts of everyone, from what the buckets' forecasts left."""
+        request = forecaster_service_pb2.RefreshPopulationRequest(
+            tenant=self._tenant, model_version=model_version
+        )
+        return self._call(self._forecaster.RefreshPopulation, request, "forecaster")
+
     def _call(self, method: Callable[..., Response], request: Any, application: str) -> Response:
         for _ in range(DEADLINE_TRIES):
             try:
                 return method(
-                    request, timeout=self._deadline_s, metadata=(("application", application),)
+                    request,
+                    timeout=self._deadline_s,
+                    metadata=call_metadata(application, self._token),
                 )
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:

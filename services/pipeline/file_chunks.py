@@ -103,7 +103,8 @@ def _parquet_chunks(path: Path, chunk_rows: int) -> Iterator[Chunk]:
         if not total:
             rows = scan.collect().with_columns(pl.lit(0).alias(LINE))
             yield Chunk(rows=rows, bad_lines=_no_bad_lines(), done=0, total=0)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # A damaged file may make the reader panic, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         problem = str(error).splitlines()[0][:160]
         raise InvalidArgument(
             "file", f"{path} is damaged or half written ({problem}); export it again"

@@ -131,6 +131,10 @@ class Follower:
                 return
             for model_version in self._models():
                 self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
+        if today != self._looked_on:
+            # The sums that it is made from move when periods close.
+            for model_version in self._models():
+                self.compute.refresh_population(model_version=model_version)
         self._demand()
         self._looked_on = today
         self._note(taken)

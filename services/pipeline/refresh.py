@@ -4,7 +4,8 @@
           -> erasures              (here)
           -> item vectors, index   (encoder)
           -> interest vectors      (encoder, some buckets a call)
-          -> forecasts             (forecaster, some buckets a call)
+          -> forecasts, bursts     (forecaster, some buckets a call)
+          -> bursts of everyone    (forecaster)
           -> demand                (here, once a period)
 
 Every step is incremental and idempotent: a refresh that was cut is simply run again. During a
@@ -162,6 +163,7 @@ def refresh_space(
         lambda buckets: compute.refresh_forecasts(buckets, **by),
         settings.bucket_count, "forecasts", on_progress,
     )  # fmt: skip
+    compute.refresh_population(model_version=model_version)
     return SpaceRefresh(items=items, interests=interests, forecasts=forecasts)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from services.core.errors import DependencyUnavailable, NotReady
+from services.runtime.compute_token import keep_token
 from services.runtime.ports import free_port, is_free
 from services.runtime.scratch import short_temp_dir
 from services.runtime.serve_probe import APPLICATIONS
@@ -110,15 +111,18 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
             "data_dir": settings.data_dir.resolve(),
             "serve_grpc_port": free_port(host, settings.serve_grpc_port),
             "serve_http_port": free_port(host, settings.serve_http_port),
+            # Replicas listen on all interfaces; whoever has not this cannot call them.
+            "compute_token": settings.compute_token or secrets.token_hex(32),
         }
     )
     scratch, log, metrics_port = short_temp_dir(), log_dir / "serve.log", free_port(host)
     config = scratch / "serve.yaml"
     config.write_text(yaml.safe_dump(_config(chosen)))
+    keep_token(chosen.data_dir, chosen.compute_token)
     process = _start(
         [str(config), str(LOGICAL_CPUS), str(OBJECT_STORE_BYTES), str(scratch / "ray")],
         chosen.environment() | _serve_environment(scratch, metrics_port, free_port(host))
-        | _compute_environment(chosen),
+        | _fallback_environment(host) | _compute_environment(chosen),
         log,
     )  # fmt: skip
     cluster = Cluster(
@@ -194,11 +198,20 @@ def _serve_environment(scratch: Path, metrics_port: int, stats_port: int) -> dic
         # Decided, not left to the version: only who has this token may talk to the cluster.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # On one machine: Ray's own servers then listen on loopback alone, as they do on other systems.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         # Every line of a replica reaches the log, whole.
         "RAY_DEDUP_LOGS": "0",
         "RAY_COLOR_PREFIX": "0",
         "TMPDIR": str(scratch),
+    }
+
+
+def _fallback_environment(host: str) -> dict[str, str]:
+    """Return ports of this cluster alone for Serve's own proxy, which HAProxy falls back on."""
+    return {
+        f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT": str(free_port(host)) for kind in ("HTTP", "GRPC")
     }
 
 

@@ -18,6 +18,7 @@ from driftline.v1 import (
 )
 
 TIMEOUT_S = 5
+REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED)
 
 
 def main(target: str) -> int:
@@ -29,11 +30,11 @@ def main(target: str) -> int:
 
 
 def _answers(channel: grpc.Channel, application: str) -> bool:
-    """Tell whether an application refuses an empty request, as its own code does."""
+    """Tell whether an application refuses an empty request, or one without its token, as its own code does."""
     try:
         APPLICATIONS[application](channel)
     except grpc.RpcError as error:
-        return error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        return error.code() in REFUSALS
     return False
 
 

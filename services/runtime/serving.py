@@ -17,6 +17,7 @@ import structlog
 from google.protobuf.message import Message
 
 from services.core.errors import CoreError, InvalidArgument
+from services.runtime.compute_token import check_token
 from services.runtime.errors import REQUEST_ID_KEY, failure_of
 from services.runtime.logs import trace_of
 from services.runtime.validation import Rules
@@ -54,11 +55,22 @@ async def answer(
     context: CallContext,
     response_type: type[Response],
     rules: Rules,
+    token: str = "",
 ) -> Response:
-    """Run one call of a handler; on failure return an empty response with the status set."""
+    """Run one call of a handler; on failure return an empty response with the status set.
+
+    Args:
+        method: the handler's.
+        request: what came.
+        context: of the call.
+        response_type: what is returned on failure, empty.
+        rules: that the request must keep.
+        token: that the caller must show; empty: anyone may call.
+    """
     name = request.DESCRIPTOR.name.removesuffix("Request")
     request_id, code, started = _request_id(context), "OK", time.perf_counter()
     try:
+        check_token(token, context.invocation_metadata() or ())
         rules.check(request)
         response = await method(request)
         context.set_trailing_metadata([(REQUEST_ID_KEY, request_id)])

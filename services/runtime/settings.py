@@ -96,6 +96,9 @@ class Settings(BaseSettings):
 
     # Encoder and forecaster on Ray Serve.
     serve_host: str = "127.0.0.1"
+    # What encoder and forecaster ask of whoever calls them; unset: made anew for each start on one
+    # machine, and nobody is asked elsewhere.
+    compute_token: str = Field(default="", repr=False)
     # 0: `driftline up` and the demo pick free ones; they also do where these are taken.
     serve_grpc_port: int = Field(default=9000, ge=0, le=65535)
     serve_http_port: int = Field(default=8000, ge=0, le=65535)

@@ -6,15 +6,18 @@ from datetime import datetime
 
 from services.core import schema as names
 from services.core.activity import Activity
+from services.core.burst_everyone import PopulationBursts, UserBursts
 from services.core.errors import NotReady
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import Granularity
 from services.store.rows import (
     Features,
     activity_of,
+    bursts_of,
     forecast_of,
     history_of,
     interest_of,
+    population_of,
     profile_of,
     rank_state_of,
 )
@@ -89,6 +92,27 @@ class InterestReads(ABC):
         except NotReady:  # a store that an older version made, and no refresh since
             return None
         return activity_of(row.features) if row else None
+
+    async def bursts(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> UserBursts | None:
+        """Return the user's last bursts; None too where none were ever published."""
+        try:
+            row = await self._one(tenant, names.bursts_view(granularity, space_id), user_id)
+        except NotReady:  # as in `activity`
+            return None
+        return bursts_of(row.features, granularity) if row else None
+
+    async def population_bursts(
+        self, tenant: str, space_id: str, granularity: Granularity
+    ) -> PopulationBursts | None:
+        """Return the topics that rose for everyone; None too where none were ever published."""
+        view = names.population_bursts_view(granularity, space_id)
+        try:
+            row = await self._one(tenant, view, names.EVERYONE)
+        except NotReady:  # as in `activity`
+            return None
+        return population_of(row.features, granularity) if row else None
 
     async def _one(self, tenant: str, view: str, user_id: str) -> StoredRow | None:
         return (await self.fetch(tenant, view, [user_id]))[0]

@@ -10,7 +10,9 @@ import polars as pl
 
 from services.core import schema as names
 from services.core.activity import Activity
+from services.core.burst_everyone import PopulationBursts, UserBursts
 from services.core.errors import NotReady
+from services.core.periods import Period
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT, Granularity, bucket_of
 from services.core.views import FeatureType, View, view_named, views_of
@@ -27,9 +29,11 @@ from services.store.history_reader import newest_forecast, trajectory_of
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.rows import (
     features_of_activity,
+    features_of_bursts,
     features_of_forecast,
     features_of_history,
     features_of_interest,
+    features_of_population,
     features_of_profile,
     features_of_rank_state,
 )
@@ -275,6 +279,36 @@ class MemoryFeatures(InterestReads):
         self.apply(tenant, space_id)
         features = features_of_activity(activity, model_version)
         self._put(tenant, names.activity_view(space_id), user_id, features, computed_time)
+
+    def put_bursts(
+        self,
+        user_id: str,
+        known: UserBursts,
+        *,
+        space_id: str,
+        computed_time: datetime,
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        """Publish a user's bursts."""
+        self.apply(tenant, space_id)
+        view = names.bursts_view(known.known_at.granularity, space_id)
+        self._put(tenant, view, user_id, features_of_bursts(known), computed_time)
+
+    def put_population_bursts(
+        self,
+        known: PopulationBursts,
+        names_of_topics: Sequence[str],
+        *,
+        known_at: Period,
+        space_id: str,
+        computed_time: datetime,
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        """Publish what rose for everyone."""
+        self.apply(tenant, space_id)
+        view = names.population_bursts_view(known_at.granularity, space_id)
+        features = features_of_population(known, names_of_topics, known_at)
+        self._put(tenant, view, names.EVERYONE, features, computed_time)
 
     def _put(
         self, tenant: str, view: str, user_id: str, features: dict[str, object], time: datetime

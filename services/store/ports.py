@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.activity import Activity
+from services.core.burst_everyone import PopulationBursts, UserBursts
 from services.core.corrections import Correction
 from services.core.demand_release import Release
 from services.core.ranking import ItemStats
@@ -65,6 +66,18 @@ class InterestReader(Protocol):
 
     async def activity(self, tenant: str, space_id: str, user_id: str) -> Activity | None:
         """Return what the user did in the last year; None too where it was never published."""
+        ...
+
+    async def bursts(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> UserBursts | None:
+        """Return the user's last bursts; None too where none were ever published."""
+        ...
+
+    async def population_bursts(
+        self, tenant: str, space_id: str, granularity: Granularity
+    ) -> PopulationBursts | None:
+        """Return the topics that rose for everyone; None too where none were ever published."""
         ...
 
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from services.core import schema as names
 from services.core.activity import Activity
+from services.core.burst_everyone import PastBurst, PopulationBursts, UserBursts
+from services.core.burst_state import BurstType
 from services.core.periods import Period, period_at, period_from_name
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import HISTORY_PERIODS, Granularity
@@ -192,3 +194,85 @@ def activity_of(features: Features) -> Activity:
         weekday_days=tuple(features[names.WEEKDAY_DAYS]),
         hour_hours=tuple(features[names.HOUR_HOURS]),
     )
+
+
+def features_of_bursts(known: UserBursts) -> dict[str, Any]:
+    """Return the features of bursts_{g} and bursts_{g}_by_period."""
+    bursts = known.bursts
+    return {
+        names.BURST_TYPES: tuple(one.kind.name.lower() for one in bursts),
+        names.BURST_TOPICS: tuple(one.name for one in bursts),
+        names.BURST_TOPIC_ROWS: tuple(one.topic for one in bursts),
+        names.BURST_FIRST_PERIODS: tuple(one.first.name for one in bursts),
+        names.BURST_LAST_PERIODS: tuple(one.last.name for one in bursts),
+        names.BURST_SHARES: tuple(one.share for one in bursts),
+        names.IS_LASTING: any(one.is_lasting for one in bursts),
+        names.LAST_PERIOD: known.known_at.name,
+        names.MODEL_VERSION: known.model_version,
+    }
+
+
+def bursts_of(features: Features, granularity: Granularity) -> UserBursts:
+    """Return the bursts in a row; what lasts is the newest one that has a topic."""
+    columns = zip(
+        features[names.BURST_TYPES],
+        features[names.BURST_TOPICS],
+        features[names.BURST_TOPIC_ROWS],
+        features[names.BURST_FIRST_PERIODS],
+        features[names.BURST_LAST_PERIODS],
+        features[names.BURST_SHARES],
+        strict=True,
+    )
+    made: list[PastBurst] = []
+    is_open = bool(features[names.IS_LASTING])
+    for kind, name, topic, first, last, share in columns:
+        burst = PastBurst(
+            kind=BurstType[kind.upper()],
+            first=period_from_name(granularity, first),
+            last=period_from_name(granularity, last),
+            topic=topic,
+            name=name,
+            share=share,
+            is_lasting=is_open and topic >= 0,
+        )
+        is_open = is_open and not burst.is_lasting
+        made.append(burst)
+    return UserBursts(
+        bursts=tuple(made),
+        model_version=features[names.MODEL_VERSION],
+        known_at=period_from_name(granularity, features[names.LAST_PERIOD]),
+    )
+
+
+def features_of_population(
+    known: PopulationBursts, names_G: Sequence[str], known_at: Period
+) -> dict[str, Any]:
+    """Return the features of population_bursts_{g}: one entry a topic and period.
+
+    Args:
+        known: the rises.
+        names_G: what topics are called; may be empty.
+        known_at: the close at which they became known.
+    """
+    rises = [
+        (period, topic)
+        for period in sorted(known.risen, reverse=True)
+        for topic in sorted(known.risen[period])
+    ]
+    return {
+        names.RISEN_PERIODS: tuple(period.name for period, _ in rises),
+        names.RISEN_TOPICS: tuple(names_G[topic] if names_G else "" for _, topic in rises),
+        names.RISEN_TOPIC_ROWS: tuple(topic for _, topic in rises),
+        names.LAST_PERIOD: known_at.name,
+        names.MODEL_VERSION: known.model_version,
+    }
+
+
+def population_of(features: Features, granularity: Granularity) -> PopulationBursts:
+    """Return the rises in a row."""
+    risen: dict[Period, set[int]] = {}
+    for name, topic in zip(
+        features[names.RISEN_PERIODS], features[names.RISEN_TOPIC_ROWS], strict=True
+    ):
+        risen.setdefault(period_from_name(granularity, name), set()).add(topic)
+    return PopulationBursts(risen=risen, model_version=features[names.MODEL_VERSION])

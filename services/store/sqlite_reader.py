@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.core.errors import DependencyUnavailable, NotReady
-from services.core.schema import ITEM_ID, USER_ID
+from services.core.schema import ITEM_ID, POPULATION, USER_ID
 from services.core.views import view_named
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.layout import Layout
@@ -36,7 +36,7 @@ class SqliteInterestReader(InterestReads):
             NotReady: the view was never applied. DependencyUnavailable: the file cannot be read.
         """
         join_key = view_named(view).join_keys[0]
-        assert join_key in (USER_ID, ITEM_ID)
+        assert join_key in (USER_ID, ITEM_ID, POPULATION)
         keys = [entity_key(join_key, id_) for id_ in ids]
         found: dict[bytes, StoredRow] = {}
         for start in range(0, len(keys), _CHUNK):

@@ -30,7 +30,7 @@ def write_rows(path: Path, tenant: str, view: View, rows: pl.DataFrame) -> None:
     """
     # Names were checked: view_named knows the view, the layout the tenant.
     sql = (
-        f'INSERT INTO "{tenant}_{view.name}" '  # noqa: S608
+        f'INSERT INTO "{tenant}_{view.name}" '  # nosec B608  # noqa: S608
         "(entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
         "value_text = excluded.value_text, event_ts = excluded.event_ts, created_ts = excluded.created_ts"

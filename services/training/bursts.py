@@ -6,14 +6,19 @@ more alarms a year than asked.
 Shape suffixes: D = width, G = topics, P = periods seen.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.core.burst_spec import with_burst_model
 from services.core.burst_state import BurstModel
+from services.core.burst_topics import category_groups, cluster_groups, topic_vectors
 from services.core.bursts import advance, detect, measure, new_state
 from services.core.calibration import Calibrated
+from services.core.dataset import Dataset
 from services.core.forecasts import Forecaster
+from services.core.model import ForecasterSpec
 from services.core.periods import PERIODS_A_YEAR
 from services.core.records import F32
 from services.core.schema import Granularity
@@ -24,19 +29,58 @@ from services.training.local_level import choose_local_level, fit_local_level
 OFFSETS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 # Halvings of the interval that the threshold is searched in, and that interval, nats.
 STEPS, LOWEST, HIGHEST = 11, 1.0, 2000.0
-# First period whose alarms count.
-BURN_IN = 12
+# First period whose alarms count; a model's detection needs twice as many periods, and these users.
+BURN_IN, LEAST_USERS = 12, 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstFitConfig:
     """What the fit aims at."""
 
-    granularity: Granularity
+    granularity: Granularity = Granularity.WEEK
     # Alarms per user-year of periods, gaps included.
-    alarms_a_year: float = 0.15
-    shift: float = 0.3
+    alarms_a_year: float = 0.1
+    # Chosen on other bursts than those that are reported, like the rate of alarms.
+    shift: float = 0.15
     seasons: tuple[int, ...] = (52,)
+    # Users that a model's detection is fitted on, at most, and active periods each needs.
+    user_limit: int = 400
+    least_active: int = 6
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstSource:
+    """What a training fits detection of bursts with."""
+
+    config: BurstFitConfig
+    # See core.dataset.first_categories.
+    category_of: Mapping[str, str]
+
+    def fitted(
+        self, spec: ForecasterSpec, data: Dataset, items_ND: F32, batch: TrajectoryBatch
+    ) -> ForecasterSpec:
+        """Return the spec with detection in it; unchanged where there is too little to fit it on.
+
+        Args:
+            spec: a granularity's forecaster.
+            data: the events behind the trajectories.
+            items_ND: item vectors of the space.
+            batch: trajectories of all users.
+        """
+        config = self.config
+        able = np.flatnonzero(batch.mask_UT.sum(axis=1) >= config.least_active)
+        if len(able) < LEAST_USERS or batch.mask_UT.shape[1] < 2 * BURN_IN:
+            return spec
+        popularity_N = np.bincount(data.item_ix_E, minlength=data.item_count).astype(np.float64)
+        group_N, names = category_groups(data.item_ids, self.category_of, popularity_N)
+        if not names:
+            group_N = cluster_groups(items_ND, config.seed)
+        topics_GD = topic_vectors(items_ND, group_N, popularity_N)
+        rng = np.random.default_rng(config.seed)
+        users = np.sort(rng.permutation(able)[: config.user_limit])
+        model = fit_bursts(batch.users(users), topics_GD, config)
+        return with_burst_model(spec, replace(model, names_G=names))
 
 
 def fit_bursts(batch: TrajectoryBatch, topics_GD: F32, config: BurstFitConfig) -> BurstModel:

@@ -14,6 +14,7 @@ from services.core.model import Model
 from services.core.progress import Progress
 from services.core.records import ModelInfo
 from services.core.schema import (
+    CATEGORIES,
     DEFAULT_TENANT,
     EVENT_TIME,
     ITEM_ID,
@@ -182,12 +183,12 @@ def _parent(models: ModelRegistry, request: TrainRequest) -> Model | None:
 
 
 def item_texts(items: pl.DataFrame) -> pl.DataFrame:
-    """Return item_id, updated_time and the text that the encoder reads, one row a version."""
+    """Return item_id, updated_time, categories and the text that the encoder reads, one row a version."""
     distinct = items.select(TITLE, TEXT).unique()
     read = [encoder_text(title or "", text or "") for title, text in distinct.iter_rows()]
     texts = distinct.with_columns(pl.Series("_read", read, dtype=pl.String))
     return items.join(texts, on=[TITLE, TEXT], how="left", nulls_equal=True).select(
-        ITEM_ID, UPDATED_TIME, pl.col("_read").alias(TEXT)
+        ITEM_ID, UPDATED_TIME, pl.col("_read").alias(TEXT), CATEGORIES
     )
 
 

@@ -34,6 +34,8 @@ class EvaluatedTrainer:
     has_forecasters: bool = True
     # lstm, arima and ets too, which never serve by default: they take minutes.
     has_all_forecasters: bool = True
+    # Detection of bursts, which the live model needs and no figure.
+    has_bursts: bool = False
 
     def __call__(
         self,
@@ -56,6 +58,7 @@ class EvaluatedTrainer:
                 components=_COMPONENTS if self.has_all_forecasters else 0,
                 nets=CELLS if self.has_all_forecasters else default.forecaster.nets,
             ),
+            bursts=default.bursts if self.has_bursts else None,
         )
         return train(events, None, backbone, config, until=until, on_progress=on_progress)
 

@@ -14,8 +14,9 @@ from services.core.periods import closed_before
 from services.core.pooling import PoolingConfig
 from services.core.progress import Progress
 from services.core.records import F32
-from services.core.schema import Granularity
+from services.core.schema import BURST_GRANULARITIES, Granularity
 from services.core.trajectories import TrajectoryBatch
+from services.training.bursts import BurstSource
 from services.training.checkpoints import Checkpoints, State, json_of
 from services.training.forecaster import ForecasterConfig, fit_forecaster
 
@@ -41,6 +42,7 @@ def fit_forecasters(
     granularities: Sequence[Granularity],
     until: datetime,
     parent: Mapping[Granularity, ForecasterSpec],
+    bursts: BurstSource | None = None,
     checkpoints: Checkpoints | None = None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> FittedForecasters:
@@ -55,6 +57,7 @@ def fit_forecasters(
         until: periods closed by then are learned from.
         parent: forecasters of the same space to go on with: a granularity that has one keeps it,
             for its constants describe users of this space and the new periods reach it as input.
+        bursts: how detection of bursts is fitted, where it is wanted; not again for a parent's.
         checkpoints: where finished ones are kept and taken up.
         on_progress: called with stage, done, total.
     """
@@ -70,6 +73,8 @@ def fit_forecasters(
                 # Days are many and mostly empty: no net was tried on them, and fewer users will do.
                 settings = replace(settings, nets=(), components=0, user_limit=2000)
             spec = fit_forecaster(batch, settings, on_progress)
+            if spec is not None and bursts is not None and granularity in BURST_GRANULARITIES:
+                spec = bursts.fitted(spec, data, items_ND, batch)
             if spec is not None and checkpoints is not None:
                 checkpoints.write(str(granularity), _state(spec))
         if spec is not None:

@@ -20,7 +20,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from services.core.card import CardCost, CardData, CardSplit, ModelCard
-from services.core.dataset import Dataset, dataset_from_frame, instant
+from services.core.dataset import Dataset, dataset_from_frame, first_categories, instant
 from services.core.errors import InvalidArgument
 from services.core.model import ForecasterSpec, Model
 from services.core.periods import Period, closed_before
@@ -31,6 +31,7 @@ from services.core.schema import EVENT_TIME, UPDATED_TIME, Granularity
 from services.core.tower import BackboneSpec, space_id_of
 from services.store.model_folder import version_of
 from services.store.ports import TextEncoder
+from services.training.bursts import BurstFitConfig, BurstSource
 from services.training.checkpoints import Checkpoints, checkpoints_of, json_of, key_of
 from services.training.cost import Stopwatch
 from services.training.examples import Origin, make_origin
@@ -56,6 +57,8 @@ class TrainConfig:
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     forecaster: ForecasterConfig = field(default_factory=ForecasterConfig)
+    # Detection of bursts of interest; None: none is fitted.
+    bursts: BurstFitConfig | None = field(default_factory=BurstFitConfig)
     # Shortest time between two states that a killed training could go on from; decides no result.
     checkpoint_every_s: float = 10.0
     # What the ranker is trained on.
@@ -139,7 +142,8 @@ def train(
             forecasts = fit_forecasters(
                 data, fitted.tower.item_vectors(text_NB, data.item_ids), config.forecaster, config.pooling,
                 granularities=config.forecast_granularities, until=until,
-                parent=parent.forecasters if parent else {}, checkpoints=checkpoints,
+                parent=parent.forecasters if parent else {},
+                bursts=_burst_source(past, texts, until, config), checkpoints=checkpoints,
                 on_progress=on_progress,
             )  # fmt: skip
     model = Model(
@@ -207,6 +211,17 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _burst_source(
+    events: pl.DataFrame, texts: pl.DataFrame | None, until: datetime, config: TrainConfig
+) -> BurstSource | None:
+    """Return how detection of bursts is fitted, and the categories that are its topics."""
+    if config.bursts is None:
+        return None
+    rows = _texts_before(texts, until)
+    categories = first_categories(events if rows is None else rows)
+    return BurstSource(config=config.bursts, category_of=categories)
 
 
 def _texts_before(texts: pl.DataFrame | None, until: datetime) -> pl.DataFrame | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 from driftline.v1 import (
+    content_service_pb2,
     encoder_service_pb2,
     event_service_pb2,
     forecaster_service_pb2,
@@ -24,6 +25,7 @@ from services.encoder import translate as encoder
 from services.forecaster import translate as forecaster
 from services.gateway.answers import Instants
 from services.gateway.translate import (
+    content,
     events,
     interests,
     models,
@@ -34,6 +36,7 @@ from services.gateway.translate import (
 from services.pipeline.file_chunks import read_chunks
 from services.pipeline.importer import _FileImport
 from services.runtime.validation import shared_rules
+from services.store.erasures import Tombstones
 from services.store.event_frames import stamp
 from tests.fuzz.generate import ByteChoices, message
 
@@ -70,6 +73,10 @@ REQUESTS: list[tuple[Any, Translate]] = [
     (encoder_service_pb2.RefreshInterestsRequest, encoder.interests_refresh_from_pb),
     (forecaster_service_pb2.ForecastInterestsRequest, forecaster.query_from_pb),
     (forecaster_service_pb2.RefreshForecastsRequest, forecaster.refresh_from_pb),
+    (content_service_pb2.ForecastTopicDemandRequest, _at_now(content.demand_query_from_pb)),
+    (content_service_pb2.DraftBriefRequest, _at_now(content.brief_query_from_pb)),
+    (privacy_service_pb2.GetErasureRequest, lambda request: request.erasure_id),
+    (privacy_service_pb2.ExportUserRequest, privacy.user_from_pb),
 ]
 ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
 
@@ -107,7 +114,7 @@ def one_file(data: bytes) -> str:
         job = _FileImport(path, _Inbox(), NOW, Kind.VIEW)  # type: ignore[arg-type]
         try:
             for chunk in read_chunks(path, 1000):
-                job.take(chunk)
+                job.take(chunk, Tombstones())
             job.finish()
         except InvalidArgument:
             return "refused"

@@ -12,6 +12,8 @@ from driftline.v1 import profile_service_pb2 as pf
 from driftline.v1 import vector_pb2
 
 from services.core.activity import Activity
+from services.core.burst_everyone import PastBurst, PopulationBursts, UserBursts
+from services.core.burst_state import BurstType
 from services.core.periods import period_from_name
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.core.topics import Topics
@@ -25,6 +27,7 @@ from tests.encoder.world import model as whole
 from tests.encoder.world import tower
 from tests.gateway.world import (
     NOW,
+    SPACE,
     Catalogues,
     Registry,
     World,
@@ -152,6 +155,46 @@ async def test_without_topics_or_activity_the_portrait_is_of_categories_alone(wo
         reply = await service.GetProfile(pf.GetProfileRequest(user_id=user))
         assert [named.label for named in reply.interests] == ["food", "home", "drinks"]
         assert (list(reply.topics), reply.HasField("pattern"), reply.summary) == ([], False, "")
+
+
+def known_bursts(*bursts):
+    return UserBursts(bursts=bursts, model_version="m1", known_at=week("2026-W46"))
+
+
+def week(name):
+    return period_from_name(Granularity.WEEK, name)
+
+
+def burst(first, kind=BurstType.PERSONAL, **changes):
+    given = {"topic": 1, "name": "games", "share": 0.5, "last": week(first)}
+    return PastBurst(kind=kind, first=week(first), **given | changes)
+
+
+async def test_a_portrait_tells_of_bursts_with_their_weeks_type_and_size(portrayed):
+    known = known_bursts(
+        burst("2026-W45", last=week("2026-W46"), is_lasting=True),
+        burst("2026-W40", BurstType.AUTOMATED, topic=-1, name="", share=0.0),
+        burst("2026-W20"),
+    )
+    portrayed.features.put_bursts("u", known, space_id=SPACE, computed_time=NOW)
+    risen = PopulationBursts(risen={week("2026-W20"): (1,)}, model_version="m1")
+    portrayed.features.put_population_bursts(
+        risen, ("tea", "games"), known_at=week("2026-W20"), space_id=SPACE, computed_time=NOW
+    )
+    reply = await portrayed.profile_service.GetProfile(pf.GetProfileRequest(user_id="u"))
+    said = [(one.first_week, one.last_week, one.kind, one.topic_name) for one in reply.bursts]
+    assert said == [
+        ("2026-W45", "2026-W46", pf.BURST_KIND_PERSONAL, "games"),
+        ("2026-W40", "2026-W40", pf.BURST_KIND_AUTOMATED, ""),
+        ("2026-W20", "2026-W20", pf.BURST_KIND_POPULATION, "games"),
+    ]
+    assert [one.is_lasting for one in reply.bursts] == [True, False, False]
+    assert [one.peak_share for one in reply.bursts] == [0.5, 0.0, 0.5]
+
+
+async def test_a_user_without_bursts_has_none(portrayed):
+    reply = await portrayed.profile_service.GetProfile(pf.GetProfileRequest(user_id="u"))
+    assert list(reply.bursts) == []
 
 
 async def correct(world, topic_id="t2", wish=pf.TOPIC_WISH_NOT_INTERESTED, user_id="u"):

@@ -135,6 +135,20 @@ async def test_reasons_cite_the_users_own_items_and_when(world):
     assert all(item.parts.novelty == 1 for item in stranger.items)
 
 
+async def test_reasons_are_left_out_where_the_request_omits_them(world):
+    world.put_rank_state("u", rank_state("tea", "rye"))
+    plain, bare = await recommended(world), await recommended(world, omit_reasons=True)
+    assert any(item.HasField("reason") for item in plain.items)
+    for item in plain.items:
+        item.ClearField("reason")
+    assert list(bare.items) == list(plain.items)
+    request = pb.BatchRecommendItemsRequest(
+        user_ids=["u"], options=pb.RecommendationOptions(omit_reasons=True)
+    )
+    (many,) = (await world.recommendation_service.BatchRecommendItems(request)).users
+    assert list(many.items) == list(bare.items)
+
+
 async def test_explored_items_are_marked_and_stay_the_same_all_week(world):
     world.put_rank_state("u", rank_state("tea"))
     reply = await recommended(world, page_size=2, exploration_share=0.5)

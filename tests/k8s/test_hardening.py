@@ -81,20 +81,32 @@ def test_production_brings_no_secrets(prod):
     assert of_kind(prod, "Secret") == []
 
 
-def test_referenced_secrets_are_the_two_an_operator_makes(resources):
+def test_referenced_secrets_are_those_that_an_operator_makes(resources):
     used = {
         (ref["name"], ref["key"])
         for _, container, _ in containers(resources)
         for variable in container.get("env", [])
         if (ref := variable.get("valueFrom", {}).get("secretKeyRef"))
     }
-    assert {("redis-auth", "password"), ("registry", "url")} <= used
+    assert {("redis-auth", "password"), ("registry", "url"), ("compute-auth", "token")} <= used
     made = {
         (secret["metadata"]["name"], key)
         for secret in of_kind(resources, "Secret")
         for key in secret["data"]
     }
     assert not made or used <= made
+
+
+def test_every_ray_pod_asks_for_a_token(resources):
+    cluster = named(resources, "RayService", "compute")["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    # Replicas ask for one of ours too, and the pipeline has it.
+    ray = [(w, c) for w, c, _ in containers(resources) if w.startswith(("RayService/", "CronJob/"))]
+    assert len(ray) == 4
+    for where, container in ray:
+        variables = {v["name"]: v.get("valueFrom", {}) for v in container["env"]}
+        token = variables["DRIFTLINE_COMPUTE_TOKEN"]
+        assert token == {"secretKeyRef": {"name": "compute-auth", "key": "token"}}, where
 
 
 def test_everything_carries_the_recommended_labels(resources, overlay):

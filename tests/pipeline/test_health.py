@@ -9,7 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 from driftline.v1.encoder_service_pb2 import RefreshInterestsResponse, RefreshItemsResponse
-from driftline.v1.forecaster_service_pb2 import RefreshForecastsResponse
+from driftline.v1.forecaster_service_pb2 import (
+    RefreshForecastsResponse,
+    RefreshPopulationResponse,
+)
 
 from services.core.errors import DependencyUnavailable, NotReady
 from services.core.schema import DEFAULT_TENANT, Granularity, interest_view
@@ -159,6 +162,9 @@ class Compute:
 
     def refresh_forecasts(self, buckets, **options):
         return RefreshForecastsResponse()
+
+    def refresh_population(self, **options):
+        return RefreshPopulationResponse()
 
 
 def test_a_follower_says_up_to_when_all_is_served_and_looks_at_the_store(tmp_path):

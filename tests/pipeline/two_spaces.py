@@ -78,6 +78,10 @@ class InProcess:
         )
         return forecaster_messages.summary_to_pb(made)
 
+    def refresh_population(self, *, model_version: str = "") -> Any:
+        made = self.forecaster.refresh_population(DEFAULT_TENANT, model_version=model_version)
+        return forecaster_messages.population_to_pb(made)
+
 
 @dataclass(frozen=True)
 class TwoSpaces:

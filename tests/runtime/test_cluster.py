@@ -3,14 +3,19 @@
 One cluster serves the whole file; under pytest-xdist the group keeps it in one process.
 """
 
+import ipaddress
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from driftline.v1 import (
     encoder_service_pb2,
@@ -32,6 +37,7 @@ from services.core.schema import (
     forecast_view,
 )
 from services.runtime.cluster import Cluster, start_cluster
+from services.runtime.compute_token import call_metadata
 from services.runtime.settings import Settings
 from services.store.backbone import Backbone, load_backbone
 from services.store.layout import Layout
@@ -51,12 +57,12 @@ class Served:
 
     def encoder(self, method, request, timeout=60):
         stub = encoder_service_pb2_grpc.EncoderServiceStub(self.channel)
-        metadata = (("application", "encoder"),)
+        metadata = call_metadata("encoder", self.cluster.settings.compute_token)
         return getattr(stub, method)(request, timeout=timeout, metadata=metadata)
 
     def forecaster(self, method, request, timeout=60):
         stub = forecaster_service_pb2_grpc.ForecasterServiceStub(self.channel)
-        metadata = (("application", "forecaster"),)
+        metadata = call_metadata("forecaster", self.cluster.settings.compute_token)
         return getattr(stub, method)(request, timeout=timeout, metadata=metadata)
 
     def offline(self, view: str) -> pl.DataFrame:
@@ -115,7 +121,7 @@ def test_calls_at_once_get_each_their_own_vectors(served: Served):
         for n in range(20)
     ]
     alone = [served.encoder("EncodeItems", request) for request in requests]
-    metadata = (("application", "encoder"),)
+    metadata = call_metadata("encoder", served.cluster.settings.compute_token)
     at_once = [stub.EncodeItems.future(r, timeout=60, metadata=metadata) for r in requests]
     for one, other in zip(alone, at_once, strict=True):
         a, b = (np.frombuffer(x.vectors.values, "<f4") for x in (one, other.result()))
@@ -243,3 +249,84 @@ def test_the_caller_imports_no_ray():
 
     code = "import sys, services.runtime.cluster; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_whoever_lacks_the_token_is_refused_by_both_applications(served: Served):
+    for stub, method, request in (
+        (encoder_service_pb2_grpc.EncoderServiceStub, "RefreshItems", "encoder"),
+        (forecaster_service_pb2_grpc.ForecasterServiceStub, "RefreshForecasts", "forecaster"),
+    ):
+        made = getattr(encoder_service_pb2, f"{method}Request", None) or getattr(
+            forecaster_service_pb2, f"{method}Request"
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            call = getattr(stub(served.channel), method)
+            call(made(), timeout=10, metadata=call_metadata(request, "guessed"))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+# What Ray Serve gives no address for, by process; the threat model says what closes each.
+REPLICA_PORTS = range(40_000, 41_000)
+
+
+def open_sockets(pids: list[int]) -> dict[str, set[int]]:
+    """Return ports that others can connect to, by the process's name."""
+    found: dict[str, set[int]] = {}
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            for socket in process.net_connections("inet"):
+                address = ipaddress.ip_address(socket.laddr.ip)
+                address = getattr(address, "ipv4_mapped", None) or address
+                if socket.status == psutil.CONN_LISTEN and not address.is_loopback:
+                    found.setdefault(process.name(), set()).add(socket.laddr.port)
+    return found
+
+
+def test_every_socket_is_on_loopback_or_named_in_the_threat_model(served: Served):
+    found = open_sockets(served.cluster.processes())
+    # Metrics and statistics: counts, to read.
+    metrics_port = int(served.cluster.metrics_url.rsplit(":", 1)[1].split("/")[0])
+    assert metrics_port in (haproxy := found.pop("haproxy"))
+    assert len(haproxy) == 2
+    # Serve's own proxy, where HAProxy knows no replica: our applications answer there too.
+    assert len(found.pop("ray::ProxyActor")) == 1
+    # Our applications, and Serve's port between deployments.
+    replicas = [found.pop(name) for name in list(found) if name.startswith("ray::ServeReplica")]
+    assert len(replicas) == 2
+    for ports in replicas:
+        assert len(ports) == 2
+        assert len([port for port in ports if port in REPLICA_PORTS]) == 1
+    assert found == {}
+    page = (Path(__file__).parents[2] / "docs/threat-model.md").read_text()
+    for name in (
+        "40000",
+        "`DRIFTLINE_COMPUTE_TOKEN`",
+        "ProxyActor",
+        "HAProxy",
+        "`RAY_AUTH_MODE=token`",
+    ):
+        assert name in page
+
+
+def test_what_listens_everywhere_asks_for_a_token_ours_or_rays(served: Served):
+    sockets = open_sockets(served.cluster.processes())
+    replicas = {n: p for n, p in sockets.items() if n.startswith("ray::ServeReplica")}
+    ours = "/driftline.v1.EncoderService/EncodeItems"
+    rays = "/ray.serve.ASGIService/HandleRequest"
+    asked = [
+        (port, ours if port in REPLICA_PORTS else rays) for p in replicas.values() for port in p
+    ]
+    asked += [(port, ours) for port in sockets["ray::ProxyActor"]]
+    codes = []
+    for port, path in asked:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(path)(b"", timeout=10, metadata=(("application", "encoder"),))
+            codes.append((path, caught.value.code().name))
+    # The forecaster's replica does not know EncodeItems; nobody is let in.
+    assert {code for path, code in codes if path == rays} == {"UNAUTHENTICATED"}
+    assert {code for path, code in codes if path == ours} <= {
+        "UNAUTHENTICATED", "UNIMPLEMENTED", "NOT_FOUND",
+    }  # fmt: skip
+    assert Counter(codes)[ours, "UNAUTHENTICATED"] >= 1

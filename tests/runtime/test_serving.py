@@ -9,7 +9,9 @@ from driftline.v1 import encoder_service_pb2 as pb
 from google.rpc import error_details_pb2, status_pb2
 
 from services.core.errors import NotReady
+from services.runtime.compute_token import call_metadata, held_token, keep_token
 from services.runtime.serving import answer, replica_options, run_cancellable
+from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
 
 
@@ -32,11 +34,43 @@ class Context:
         self.trailing = dict(trailing_metadata)
 
 
-async def call(method, request=None, context=None):
+async def call(method, request=None, context=None, token=""):
     context = context or Context()
     request = request or pb.RefreshItemsRequest()
-    made = await answer(method, request, context, pb.RefreshItemsResponse, shared_rules())
+    made = await answer(method, request, context, pb.RefreshItemsResponse, shared_rules(), token)
     return made, context
+
+
+@pytest.mark.parametrize(
+    "shown", [(), ("Bearer other",), ("secret",), ("Bearer secret", "Bearer secret"), ("bearer ü",)]
+)
+async def test_a_stranger_is_refused_before_the_request_is_looked_at(shown):
+    seen = []
+
+    async def method(request):
+        seen.append(request)
+        return pb.RefreshItemsResponse(item_count=3)
+
+    bad = pb.RefreshItemsRequest(tenant="x" * 65)
+    context = Context(*(("authorization", value) for value in shown))
+    made, context = await call(method, bad, context, token="secret")
+    assert (made.item_count, seen) == (0, [])
+    assert context.code is grpc.StatusCode.UNAUTHENTICATED
+    assert "secret" not in context.details
+    made, context = await call(method, None, Context(*call_metadata("encoder", "secret")), "secret")
+    assert (made.item_count, context.code) == (3, None)
+
+
+def test_a_command_beside_a_cluster_finds_the_token_that_it_left(tmp_path):
+    settings = Settings(data_dir=tmp_path / "data")
+    assert held_token(settings) == ""
+    assert call_metadata("encoder", "") == (("application", "encoder"),)
+    keep_token(settings.data_dir, "first")
+    keep_token(settings.data_dir, "second")
+    assert held_token(settings) == "second"
+    assert held_token(settings.model_copy(update={"compute_token": "told"})) == "told"
+    (file,) = settings.data_dir.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
 
 
 async def test_an_answer_passes_with_the_callers_request_id():

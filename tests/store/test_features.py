@@ -13,18 +13,23 @@ import polars as pl
 import pytest
 
 from services.core.activity import NO_ACTIVITY, Activity
+from services.core.burst_everyone import PastBurst, PopulationBursts, UserBursts
+from services.core.burst_state import BurstType
 from services.core.errors import InvalidArgument, NotReady
 from services.core.periods import period_from_name
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import DEFAULT_TENANT as TENANT
 from services.core.schema import (
+    EVERYONE,
     Granularity,
     activity_view,
     bucket_of,
+    bursts_view,
     by_period_view,
     forecast_view,
     history_view,
     interest_view,
+    population_bursts_view,
     profile_view,
     rank_state_view,
 )
@@ -36,9 +41,11 @@ from services.store.memory_features import MemoryFeatures
 from services.store.redis_reader import RedisInterestReader
 from services.store.rows import (
     features_of_activity,
+    features_of_bursts,
     features_of_forecast,
     features_of_history,
     features_of_interest,
+    features_of_population,
     features_of_profile,
     features_of_rank_state,
 )
@@ -48,6 +55,10 @@ SPACE = "tiny_00000001"
 WEEK = Granularity.WEEK
 BUCKETS = 4
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def week(name):
+    return period_from_name(WEEK, name)
 
 
 def vector(week="2026-W47", first=1.0) -> InterestVector:
@@ -137,6 +148,29 @@ async def test_every_kind_of_row_reads_back_equal(stores):
     write(features, activity_view(SPACE), ["1", "idle"], [
         features_of_activity(year, "m1"), features_of_activity(NO_ACTIVITY, "m1"),
     ])  # fmt: skip
+    bursts = UserBursts(
+        bursts=(
+            PastBurst(
+                kind=BurstType.AUTOMATED, first=week("2026-W46"), last=week("2026-W46"), topic=-1,
+                name="", share=0.0,
+            ),
+            PastBurst(
+                kind=BurstType.SEASONAL, first=week("2026-W40"), last=week("2026-W41"), topic=3,
+                name="tea", share=0.625, is_lasting=True,
+            ),
+        ),
+        model_version="m1", known_at=week("2026-W46"),
+    )  # fmt: skip
+    calm = UserBursts(bursts=(), model_version="m1", known_at=week("2026-W41"))
+    write(features, bursts_view(WEEK, SPACE), ["1", "idle"], [
+        features_of_bursts(bursts), features_of_bursts(calm),
+    ])  # fmt: skip
+    risen = PopulationBursts(
+        risen={week("2026-W40"): {2, 3}, week("2026-W07"): {1}}, model_version="m1"
+    )
+    write(features, population_bursts_view(WEEK, SPACE), [EVERYONE], [
+        features_of_population(risen, ("jam", "rye", "tea", "games"), week("2026-W40")),
+    ])  # fmt: skip
 
     found = await reader.interests(TENANT, SPACE, ["1", "nobody", *users[1:]], WEEK)
     assert [row is not None for row in found] == [True, False, True, True]
@@ -167,11 +201,17 @@ async def test_every_kind_of_row_reads_back_equal(stores):
         assert getattr(same, cells).tolist() == getattr(year, cells).tolist()
     assert (await reader.activity(TENANT, SPACE, "idle")).item_ids == ()
     assert await reader.activity(TENANT, SPACE, "nobody") is None
+    assert await reader.bursts(TENANT, SPACE, "1", WEEK) == bursts
+    assert await reader.bursts(TENANT, SPACE, "idle", WEEK) == calm
+    assert await reader.bursts(TENANT, SPACE, "nobody", WEEK) is None
+    assert await reader.population_bursts(TENANT, SPACE, WEEK) == risen
 
 
 async def test_a_store_without_the_view_of_activities_has_none(stores):
     _, reader = stores
     assert await reader.activity(TENANT, "never_00000000", "1") is None
+    assert await reader.bursts(TENANT, "never_00000000", "1", WEEK) is None
+    assert await reader.population_bursts(TENANT, "never_00000000", WEEK) is None
 
 
 async def test_a_later_computed_time_wins(stores):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from driftline.v1 import profile_service_pb2 as pb
 
+from services.core.burst_everyone import PastBurst
+from services.core.burst_state import BurstType
 from services.core.corrections import Wish
 from services.core.errors import InvalidArgument
 from services.core.periods import Period
@@ -30,6 +32,13 @@ _STANDINGS = {
     Standing.NEITHER: pb.TOPIC_STANDING_UNSPECIFIED,
     Standing.CORE: pb.TOPIC_STANDING_CORE,
     Standing.FLING: pb.TOPIC_STANDING_FLING,
+}
+_BURST_KINDS = {
+    BurstType.NONE: pb.BURST_KIND_UNSPECIFIED,
+    BurstType.PERSONAL: pb.BURST_KIND_PERSONAL,
+    BurstType.POPULATION: pb.BURST_KIND_POPULATION,
+    BurstType.SEASONAL: pb.BURST_KIND_SEASONAL,
+    BurstType.AUTOMATED: pb.BURST_KIND_AUTOMATED,
 }
 
 _WISHES = {Wish.NOT_INTERESTED: pb.TOPIC_WISH_NOT_INTERESTED, Wish.MORE: pb.TOPIC_WISH_MORE}
@@ -64,6 +73,7 @@ def profile_to_pb(answer: ProfileAnswer) -> pb.GetProfileResponse:
         pattern=_pattern_to_pb(answer.portrait.pattern, answer.titles),
         summary=answer.summary,
         corrections=[_correction_to_pb(one) for one in answer.corrections],
+        bursts=[_burst_to_pb(one) for one in answer.bursts],
     )
 
 
@@ -92,6 +102,17 @@ def _correction_to_pb(one: NamedCorrection) -> pb.TopicCorrection:
         name=one.name,
         wish=_WISHES[one.correction.wish],
         wish_time=instant_to_pb(one.correction.made_time),
+    )
+
+
+def _burst_to_pb(one: PastBurst) -> pb.InterestBurst:
+    return pb.InterestBurst(
+        first_week=one.first.name,
+        last_week=one.last.name,
+        kind=_BURST_KINDS[one.kind],
+        topic_name=one.name,
+        peak_share=one.share,
+        is_lasting=one.is_lasting,
     )
 
 

@@ -133,6 +133,7 @@ def _wishes(asked: pb.RecommendItemsRequest | pb.RecommendationOptions, within: 
         diversity=asked.diversity,
         exploration_share=asked.exploration_share,
         exploration_seed=asked.exploration_seed,
+        has_reasons=not asked.omit_reasons,
     )
 
 

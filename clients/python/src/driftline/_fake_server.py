@@ -229,6 +229,9 @@ class FakeServer:
             allowed, fallback = among_declared(allowed, wishes.declared_categories)
         taste = _vector(known[-1].vector) if known else None
         scored = [self._scored(item, taste, had) for item in allowed]
+        if wishes.omit_reasons:
+            for one in scored:
+                one.ClearField("reason")
         scored.sort(key=lambda one: -one.score)  # stable: equal scores keep catalogue order
         return rec.UserRecommendations(
             user_id=user_id,

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -28,6 +29,7 @@ RankedReply: TypeAlias = (
     | recommendation_service_pb2.FindSimilarItemsResponse
 )
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _GRANULARITY = {
     vector_pb2.GRANULARITY_DAY: t.Granularity.DAY,
     vector_pb2.GRANULARITY_MONTH: t.Granularity.MONTH,
@@ -40,6 +42,12 @@ _TREND = {
 _STANDING = {
     profile_service_pb2.TOPIC_STANDING_CORE: t.TopicStanding.CORE,
     profile_service_pb2.TOPIC_STANDING_FLING: t.TopicStanding.FLING,
+}
+_BURST = {
+    profile_service_pb2.BURST_KIND_PERSONAL: t.BurstKind.PERSONAL,
+    profile_service_pb2.BURST_KIND_POPULATION: t.BurstKind.POPULATION,
+    profile_service_pb2.BURST_KIND_SEASONAL: t.BurstKind.SEASONAL,
+    profile_service_pb2.BURST_KIND_AUTOMATED: t.BurstKind.AUTOMATED,
 }
 _WISH = {
     profile_service_pb2.TOPIC_WISH_NOT_INTERESTED: t.TopicWish.NOT_INTERESTED,
@@ -199,6 +207,7 @@ def profile(user_id: str, reply: profile_service_pb2.GetProfileResponse) -> t.Pr
         pattern=_pattern(reply.pattern) if reply.HasField("pattern") else None,
         summary=reply.summary,
         corrections=corrections(reply),
+        bursts=tuple(_burst(one) for one in reply.bursts),
     )
 
 
@@ -213,6 +222,17 @@ def corrections(
             wish_time=instant(one, "wish_time"),
         )
         for one in reply.corrections
+    )
+
+
+def _burst(one: profile_service_pb2.InterestBurst) -> t.InterestBurst:
+    return t.InterestBurst(
+        first_week=one.first_week,
+        last_week=one.last_week,
+        kind=_BURST.get(one.kind, t.BurstKind.UNKNOWN),
+        topic_name=one.topic_name,
+        peak_share=one.peak_share,
+        is_lasting=one.is_lasting,
     )
 
 
@@ -389,7 +409,13 @@ def instant(message: Any, field: str) -> datetime | None:
     if not message.HasField(field):
         return None
     stamp: Timestamp = getattr(message, field)
-    return stamp.ToDatetime(tzinfo=timezone.utc)
+    return _instant_at(stamp.seconds, stamp.nanos)
+
+
+# The periods of a trajectory have the same few bounds for every user; ToDatetime takes four times as long.
+@lru_cache(maxsize=4096)
+def _instant_at(seconds: int, nanos: int) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
 
 
 def _period_fields(message: vector_pb2.InterestVector) -> dict[str, Any]:

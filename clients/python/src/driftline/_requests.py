@@ -139,6 +139,7 @@ class Wishes:
     exploration_share: float
     exploration_seed: int
     declared_categories: Iterable[str]
+    omit_reasons: bool
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of a request or of its options."""
@@ -153,6 +154,7 @@ class Wishes:
             "exploration_share": self.exploration_share,
             "exploration_seed": self.exploration_seed,
             "declared_categories": _texts(self.declared_categories, "declared_categories"),
+            "omit_reasons": self.omit_reasons,
         }
 
 

@@ -109,6 +109,7 @@ class AsyncClient:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         as_of: AsOfLike = None,
         timeout_s: float | None = None,
     ) -> t.RankedItems:
@@ -123,6 +124,7 @@ class AsyncClient:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         return await self._run(_plans.recommend(user_id, wishes, as_of), timeout_s)
 
@@ -139,6 +141,7 @@ class AsyncClient:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         timeout_s: float | None = None,
     ) -> dict[str, t.RankedItems]:
         """See `Client.recommend_many`."""
@@ -152,6 +155,7 @@ class AsyncClient:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         return await self._run(_plans.recommend_many(user_ids, wishes), timeout_s)
 
@@ -168,6 +172,7 @@ class AsyncClient:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncIterator[tuple[str, t.RankedItems]]:
         """See `Client.export_recommendations`; iterate with `async for`."""
@@ -181,6 +186,7 @@ class AsyncClient:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         for call in _plans.export_recommendations(user_ids, wishes):
             async for part in self._stream(call, timeout_s):

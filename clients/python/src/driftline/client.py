@@ -154,6 +154,7 @@ class Client:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         as_of: AsOfLike = None,
         timeout_s: float | None = None,
     ) -> t.RankedItems:
@@ -176,6 +177,7 @@ class Client:
             exploration_seed: the same user and seed, the same draw; 0 means one draw an ISO week.
             declared_categories: what a user of whom nothing is known says they like: they get what
                 is popular there, and `fallback` says so. At most 64.
+            omit_reasons: leave `reason` empty: finding reasons takes longer than ranking.
             as_of: instant to answer for.
             timeout_s: for the call.
 
@@ -194,6 +196,7 @@ class Client:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         return self._run(_plans.recommend(user_id, wishes, as_of), timeout_s)
 
@@ -210,6 +213,7 @@ class Client:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         timeout_s: float | None = None,
     ) -> dict[str, t.RankedItems]:
         """Return the best items for each of many users, in the order asked; 100 in a call.
@@ -226,6 +230,7 @@ class Client:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         return self._run(_plans.recommend_many(user_ids, wishes), timeout_s)
 
@@ -242,6 +247,7 @@ class Client:
         exploration_share: float = 0.0,
         exploration_seed: int = 0,
         declared_categories: Iterable[str] = (),
+        omit_reasons: bool = False,
         timeout_s: float | None = None,
     ) -> Iterator[tuple[str, t.RankedItems]]:
         """Yield (user, best items) for very many users, in the order asked, as a nightly export does.
@@ -260,6 +266,7 @@ class Client:
             exploration_share=exploration_share,
             exploration_seed=exploration_seed,
             declared_categories=declared_categories,
+            omit_reasons=omit_reasons,
         )
         for call in _plans.export_recommendations(user_ids, wishes):
             for part in self._stream(call, timeout_s):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from .types import Granularity, _Name
+from ._name import Name
+from .types import Granularity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class Demand:
     basis: DemandBasis
 
 
-class BriefPart(_Name):
+class BriefPart(Name):
     """What a statement of a brief is about."""
 
     UNKNOWN = "unknown"
@@ -123,7 +124,7 @@ class BriefPart(_Name):
     GAP = "gap"  # demand rises and items are few
 
 
-class BriefMeasure(_Name):
+class BriefMeasure(Name):
     """What a figure counts."""
 
     UNKNOWN = "unknown"

@@ -3,21 +3,28 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 from uuid import uuid4
 
+from . import _portrait
+from ._name import Name
 from .vectors import Values, Vector, stacked
 
+# What a portrait is made of has a file of its own.
+ActivityPattern = _portrait.ActivityPattern
+BurstKind = _portrait.BurstKind
+ChangePoint = _portrait.ChangePoint
+Evidence = _portrait.Evidence
+EvidenceItem = _portrait.EvidenceItem
+InterestBurst = _portrait.InterestBurst
+TopicCorrection = _portrait.TopicCorrection
+TopicInterest = _portrait.TopicInterest
+TopicStanding = _portrait.TopicStanding
+TopicTrend = _portrait.TopicTrend
+TopicWish = _portrait.TopicWish
 
-class _Name(str, Enum):
-    """An enum whose members are their lower-case names."""
 
-    def __str__(self) -> str:
-        return str(self.value)
-
-
-class Granularity(_Name):
+class Granularity(Name):
     """Length of a period: a half-open UTC interval."""
 
     DAY = "day"  # named like 2026-11-24
@@ -25,7 +32,7 @@ class Granularity(_Name):
     MONTH = "month"  # named like 2026-11
 
 
-class EventKind(_Name):
+class EventKind(Name):
     """What a user did with an item; in brackets what `Event.value` means."""
 
     VIEW = "view"  # [dwell, seconds]
@@ -37,7 +44,7 @@ class EventKind(_Name):
     PURCHASE = "purchase"  # [quantity]
 
 
-class ConsumedPolicy(_Name):
+class ConsumedPolicy(Name):
     """What a recommendation does with items the user already had."""
 
     KEEP = "keep"  # rank them with all others
@@ -45,7 +52,7 @@ class ConsumedPolicy(_Name):
     ONLY = "only"  # buy again
 
 
-class FallbackKind(_Name):
+class FallbackKind(Name):
     """What stands in for the interest of a user of whom nothing is known."""
 
     NONE = "none"
@@ -53,14 +60,14 @@ class FallbackKind(_Name):
     POPULAR = "popular"
 
 
-class BasisKind(_Name):
+class BasisKind(Name):
     """How personal an answer is."""
 
     PERSONAL = "personal"
     FALLBACK = "fallback"
 
 
-class ModelStage(_Name):
+class ModelStage(Name):
     """What a model is used for."""
 
     UNUSED = "unused"
@@ -338,116 +345,6 @@ class NamedInterest:
     recent_share: float
 
 
-class TopicTrend(_Name):
-    """Where the share of a topic went in the last 26 weeks."""
-
-    UNKNOWN = "unknown"  # too few events to tell
-    RISING = "rising"  # more than the user's own noise explains
-    STEADY = "steady"  # no trend that could be told from noise
-    FADING = "fading"  # more than the user's own noise explains
-
-
-class TopicStanding(_Name):
-    """How lasting an interest is."""
-
-    NEITHER = "neither"
-    CORE = "core"  # long-term: in at least half of the active blocks of four weeks
-    FLING = "fling"  # short-term: nearly all of it within four weeks
-
-
-class TopicWish(_Name):
-    """What a user wants of a topic."""
-
-    NONE = "none"  # nothing, or: take back what was said
-    NOT_INTERESTED = "not_interested"  # leave it out of the portrait
-    MORE = "more"  # triple the odds of its weight
-
-
-@dataclass(frozen=True, kw_only=True)
-class TopicCorrection:
-    """What a user said of a topic."""
-
-    topic_id: str
-    # What it is called now; empty where the topic is no more: then the correction rests.
-    name: str
-    wish: TopicWish
-    wish_time: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvidenceItem:
-    """An item that a statement cites."""
-
-    item_id: str
-    title: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Events that a statement rests on."""
-
-    # Most frequent first, at most 5.
-    items: tuple[EvidenceItem, ...]
-    # ISO names, like 2026-W40.
-    first_week: str
-    last_week: str
-    # Events in these weeks, of the topic where the statement is of one.
-    event_count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChangePoint:
-    """The week from which on a topic's share is another."""
-
-    # ISO name.
-    week: str
-    share_before: float
-    share_after: float
-    # Of the side on which the share is higher.
-    evidence: Evidence
-
-
-@dataclass(frozen=True, kw_only=True)
-class TopicInterest:
-    """One topic in a user's year."""
-
-    # Lasts across refreshes of the space; the name may change.
-    topic_id: str
-    name: str
-    # Strongest first.
-    terms: tuple[str, ...]
-    categories: tuple[str, ...]
-    # Expected share of the user's events, in [0, 1], and its 95% interval.
-    weight: float
-    weight_low: float
-    weight_high: float
-    # None where the user asked for the topic and never had it.
-    evidence: Evidence | None
-    trend: TopicTrend
-    trend_evidence: Evidence | None
-    standing: TopicStanding
-    standing_evidence: Evidence | None
-    # None where no change was told from noise.
-    change: ChangePoint | None
-    # NONE or MORE: a topic that the user is not interested in is left out.
-    wish: TopicWish = TopicWish.NONE
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActivityPattern:
-    """When a user is active, in the year up to the newest event."""
-
-    active_week_count: int
-    # From the first to the last of those.
-    week_count: int
-    events_per_active_week: float
-    # 1 is Monday, UTC; None where the days are even but for noise.
-    busiest_iso_weekday: int | None
-    # First of the six busiest hours: 0, 6, 12 or 18, UTC; None where they are even but for noise.
-    busiest_hour: int | None
-    evidence: Evidence
-
-
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A user's portrait."""
@@ -472,6 +369,8 @@ class Profile:
     summary: str = ""
     # What the user said of topics, by topic_id; `topics` is as they say.
     corrections: tuple[TopicCorrection, ...] = ()
+    # Sudden interests and periods of machines, newest first, at most 4.
+    bursts: tuple[InterestBurst, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,3 +189,47 @@ class RefreshForecastsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["bucket_count", b"bucket_count", "forecast_count", b"forecast_count", "replica_pid", b"replica_pid", "user_count", b"user_count"]) -> None: ...
 
 global___RefreshForecastsResponse = RefreshForecastsResponse
+
+@typing.final
+class RefreshPopulationRequest(google.protobuf.message.Message):
+    """Request of RefreshPopulation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Whose users. Empty means default."""
+    model_version: builtins.str
+    """Model of the registry, as in RefreshForecastsRequest."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        model_version: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model_version", b"model_version", "tenant", b"tenant"]) -> None: ...
+
+global___RefreshPopulationRequest = RefreshPopulationRequest
+
+@typing.final
+class RefreshPopulationResponse(google.protobuf.message.Message):
+    """Response of RefreshPopulation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RISE_COUNT_FIELD_NUMBER: builtins.int
+    REPLICA_PID_FIELD_NUMBER: builtins.int
+    rise_count: builtins.int
+    """Topics that rose, counted once a period; topics alike to one that rose are among them."""
+    replica_pid: builtins.int
+    """Process that did the work."""
+    def __init__(
+        self,
+        *,
+        rise_count: builtins.int = ...,
+        replica_pid: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["replica_pid", b"replica_pid", "rise_count", b"rise_count"]) -> None: ...
+
+global___RefreshPopulationResponse = RefreshPopulationResponse

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ForecasterServiceStub(object):
-    """Forecasts. The only writer of forecasts.
+    """Forecasts. The only writer of forecasts, and of bursts of interest, which they know of.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class ForecasterServiceStub(object):
                 request_serializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshForecastsRequest.SerializeToString,
                 response_deserializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshForecastsResponse.FromString,
                 _registered_method=True)
+        self.RefreshPopulation = channel.unary_unary(
+                '/driftline.v1.ForecasterService/RefreshPopulation',
+                request_serializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshPopulationRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshPopulationResponse.FromString,
+                _registered_method=True)
 
 
 class ForecasterServiceServicer(object):
-    """Forecasts. The only writer of forecasts.
+    """Forecasts. The only writer of forecasts, and of bursts of interest, which they know of.
     """
 
     def ForecastInterests(self, request, context):
@@ -61,9 +66,19 @@ class ForecasterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RefreshForecasts(self, request, context):
-        """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast.
+        """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast. Follows their bursts of
+        interest where the live model can tell them: a forecast is wider while one lasts.
 
         Idempotent; safe to retry. Stops between chunks when the deadline passes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefreshPopulation(self, request, context):
+        """Publishes which topics rose for everyone, from what the refreshes of all buckets left: call it after them.
+
+        Idempotent; safe to retry. Without effect where the live model tells no bursts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +97,11 @@ def add_ForecasterServiceServicer_to_server(servicer, server):
                     request_deserializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshForecastsRequest.FromString,
                     response_serializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshForecastsResponse.SerializeToString,
             ),
+            'RefreshPopulation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshPopulation,
+                    request_deserializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshPopulationRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_forecaster__service__pb2.RefreshPopulationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'driftline.v1.ForecasterService', rpc_method_handlers)
@@ -91,7 +111,7 @@ def add_ForecasterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ForecasterService(object):
-    """Forecasts. The only writer of forecasts.
+    """Forecasts. The only writer of forecasts, and of bursts of interest, which they know of.
     """
 
     @staticmethod
@@ -138,6 +158,33 @@ class ForecasterService(object):
             '/driftline.v1.ForecasterService/RefreshForecasts',
             driftline_dot_v1_dot_forecaster__service__pb2.RefreshForecastsRequest.SerializeToString,
             driftline_dot_v1_dot_forecaster__service__pb2.RefreshForecastsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshPopulation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/driftline.v1.ForecasterService/RefreshPopulation',
+            driftline_dot_v1_dot_forecaster__service__pb2.RefreshPopulationRequest.SerializeToString,
+            driftline_dot_v1_dot_forecaster__service__pb2.RefreshPopulationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,7 +18,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class ForecasterServiceStub:
-    """Forecasts. The only writer of forecasts."""
+    """Forecasts. The only writer of forecasts, and of bursts of interest, which they know of."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     ForecastInterests: grpc.UnaryUnaryMultiCallable[
@@ -34,13 +34,23 @@ class ForecasterServiceStub:
         driftline.v1.forecaster_service_pb2.RefreshForecastsRequest,
         driftline.v1.forecaster_service_pb2.RefreshForecastsResponse,
     ]
-    """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast.
+    """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast. Follows their bursts of
+    interest where the live model can tell them: a forecast is wider while one lasts.
 
     Idempotent; safe to retry. Stops between chunks when the deadline passes.
     """
 
+    RefreshPopulation: grpc.UnaryUnaryMultiCallable[
+        driftline.v1.forecaster_service_pb2.RefreshPopulationRequest,
+        driftline.v1.forecaster_service_pb2.RefreshPopulationResponse,
+    ]
+    """Publishes which topics rose for everyone, from what the refreshes of all buckets left: call it after them.
+
+    Idempotent; safe to retry. Without effect where the live model tells no bursts.
+    """
+
 class ForecasterServiceAsyncStub:
-    """Forecasts. The only writer of forecasts."""
+    """Forecasts. The only writer of forecasts, and of bursts of interest, which they know of."""
 
     ForecastInterests: grpc.aio.UnaryUnaryMultiCallable[
         driftline.v1.forecaster_service_pb2.ForecastInterestsRequest,
@@ -55,13 +65,23 @@ class ForecasterServiceAsyncStub:
         driftline.v1.forecaster_service_pb2.RefreshForecastsRequest,
         driftline.v1.forecaster_service_pb2.RefreshForecastsResponse,
     ]
-    """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast.
+    """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast. Follows their bursts of
+    interest where the live model can tell them: a forecast is wider while one lasts.
 
     Idempotent; safe to retry. Stops between chunks when the deadline passes.
     """
 
+    RefreshPopulation: grpc.aio.UnaryUnaryMultiCallable[
+        driftline.v1.forecaster_service_pb2.RefreshPopulationRequest,
+        driftline.v1.forecaster_service_pb2.RefreshPopulationResponse,
+    ]
+    """Publishes which topics rose for everyone, from what the refreshes of all buckets left: call it after them.
+
+    Idempotent; safe to retry. Without effect where the live model tells no bursts.
+    """
+
 class ForecasterServiceServicer(metaclass=abc.ABCMeta):
-    """Forecasts. The only writer of forecasts."""
+    """Forecasts. The only writer of forecasts, and of bursts of interest, which they know of."""
 
     @abc.abstractmethod
     def ForecastInterests(
@@ -80,9 +100,21 @@ class ForecasterServiceServicer(metaclass=abc.ABCMeta):
         request: driftline.v1.forecaster_service_pb2.RefreshForecastsRequest,
         context: _ServicerContext,
     ) -> typing.Union[driftline.v1.forecaster_service_pb2.RefreshForecastsResponse, collections.abc.Awaitable[driftline.v1.forecaster_service_pb2.RefreshForecastsResponse]]:
-        """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast.
+        """Forecasts users whose trajectory changed, bucket by bucket, and publishes to Feast. Follows their bursts of
+        interest where the live model can tell them: a forecast is wider while one lasts.
 
         Idempotent; safe to retry. Stops between chunks when the deadline passes.
+        """
+
+    @abc.abstractmethod
+    def RefreshPopulation(
+        self,
+        request: driftline.v1.forecaster_service_pb2.RefreshPopulationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[driftline.v1.forecaster_service_pb2.RefreshPopulationResponse, collections.abc.Awaitable[driftline.v1.forecaster_service_pb2.RefreshPopulationResponse]]:
+        """Publishes which topics rose for everyone, from what the refreshes of all buckets left: call it after them.
+
+        Idempotent; safe to retry. Without effect where the live model tells no bursts.
         """
 
 def add_ForecasterServiceServicer_to_server(servicer: ForecasterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -26,41 +26,45 @@ from driftline.v1 import vector_pb2 as driftline_dot_v1_dot_vector__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"driftline/v1/profile_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"r\n\x11GetProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\'\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.driftline.v1.AsOfR\x04\x61sOf\"\xc3\x04\n\x12GetProfileResponse\x12\x39\n\tinterests\x18\x01 \x03(\x0b\x32\x1b.driftline.v1.NamedInterestR\tinterests\x12\x1f\n\x0b\x65vent_count\x18\x02 \x01(\x05R\neventCount\x12\x44\n\x10\x66irst_event_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x66irstEventTime\x12\x42\n\x0flast_event_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastEventTime\x12(\n\x10is_suspected_bot\x18\x05 \x01(\x08R\x0eisSuspectedBot\x12/\n\x05\x62\x61sis\x18\x06 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12#\n\rsession_count\x18\x07 \x01(\x05R\x0csessionCount\x12\x33\n\x06topics\x18\x08 \x03(\x0b\x32\x1b.driftline.v1.TopicInterestR\x06topics\x12\x37\n\x07pattern\x18\t \x01(\x0b\x32\x1d.driftline.v1.ActivityPatternR\x07pattern\x12\x18\n\x07summary\x18\n \x01(\tR\x07summary\x12?\n\x0b\x63orrections\x18\x0b \x03(\x0b\x32\x1d.driftline.v1.TopicCorrectionR\x0b\x63orrections\"x\n\x15\x43orrectProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x19\n\x08topic_id\x18\x02 \x01(\tR\x07topicId\x12+\n\x04wish\x18\x03 \x01(\x0e\x32\x17.driftline.v1.TopicWishR\x04wish\"Y\n\x16\x43orrectProfileResponse\x12?\n\x0b\x63orrections\x18\x01 \x03(\x0b\x32\x1d.driftline.v1.TopicCorrectionR\x0b\x63orrections\"\xa6\x01\n\x0fTopicCorrection\x12\x19\n\x08topic_id\x18\x01 \x01(\tR\x07topicId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12+\n\x04wish\x18\x03 \x01(\x0e\x32\x17.driftline.v1.TopicWishR\x04wish\x12\x37\n\twish_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08wishTime\"^\n\rNamedInterest\x12\x14\n\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n\x05share\x18\x02 \x01(\x02R\x05share\x12!\n\x0crecent_share\x18\x03 \x01(\x02R\x0brecentShare\"\xcd\x04\n\rTopicInterest\x12\x19\n\x08topic_id\x18\x01 \x01(\tR\x07topicId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05terms\x18\x03 \x03(\tR\x05terms\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\x12\x16\n\x06weight\x18\x05 \x01(\x02R\x06weight\x12\x1d\n\nweight_low\x18\x06 \x01(\x02R\tweightLow\x12\x1f\n\x0bweight_high\x18\x07 \x01(\x02R\nweightHigh\x12\x32\n\x08\x65vidence\x18\x08 \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x08\x65vidence\x12.\n\x05trend\x18\t \x01(\x0e\x32\x18.driftline.v1.TopicTrendR\x05trend\x12=\n\x0etrend_evidence\x18\n \x01(\x0b\x32\x16.driftline.v1.EvidenceR\rtrendEvidence\x12\x37\n\x08standing\x18\x0b \x01(\x0e\x32\x1b.driftline.v1.TopicStandingR\x08standing\x12\x43\n\x11standing_evidence\x18\x0c \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x10standingEvidence\x12\x31\n\x06\x63hange\x18\r \x01(\x0b\x32\x19.driftline.v1.ChangePointR\x06\x63hange\x12+\n\x04wish\x18\x0e \x01(\x0e\x32\x17.driftline.v1.TopicWishR\x04wish\"\x99\x01\n\x08\x45vidence\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32\x1a.driftline.v1.EvidenceItemR\x05items\x12\x1d\n\nfirst_week\x18\x02 \x01(\tR\tfirstWeek\x12\x1b\n\tlast_week\x18\x03 \x01(\tR\x08lastWeek\x12\x1f\n\x0b\x65vent_count\x18\x04 \x01(\x05R\neventCount\"=\n\x0c\x45videnceItem\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\"\x99\x01\n\x0b\x43hangePoint\x12\x12\n\x04week\x18\x01 \x01(\tR\x04week\x12!\n\x0cshare_before\x18\x02 \x01(\x02R\x0bshareBefore\x12\x1f\n\x0bshare_after\x18\x03 \x01(\x02R\nshareAfter\x12\x32\n\x08\x65vidence\x18\x04 \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x08\x65vidence\"\xae\x02\n\x0f\x41\x63tivityPattern\x12*\n\x11\x61\x63tive_week_count\x18\x01 \x01(\x05R\x0f\x61\x63tiveWeekCount\x12\x1d\n\nweek_count\x18\x02 \x01(\x05R\tweekCount\x12\x33\n\x16\x65vents_per_active_week\x18\x03 \x01(\x02R\x13\x65ventsPerActiveWeek\x12.\n\x13\x62usiest_iso_weekday\x18\x04 \x01(\x05R\x11\x62usiestIsoWeekday\x12&\n\x0c\x62usiest_hour\x18\x05 \x01(\x05H\x00R\x0b\x62usiestHour\x88\x01\x01\x12\x32\n\x08\x65vidence\x18\x06 \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x08\x65videnceB\x0f\n\r_busiest_hour*q\n\nTopicTrend\x12\x1b\n\x17TOPIC_TREND_UNSPECIFIED\x10\x00\x12\x16\n\x12TOPIC_TREND_RISING\x10\x01\x12\x16\n\x12TOPIC_TREND_STEADY\x10\x02\x12\x16\n\x12TOPIC_TREND_FADING\x10\x03*b\n\rTopicStanding\x12\x1e\n\x1aTOPIC_STANDING_UNSPECIFIED\x10\x00\x12\x17\n\x13TOPIC_STANDING_CORE\x10\x01\x12\x18\n\x14TOPIC_STANDING_FLING\x10\x02*p\n\tTopicWish\x12\x1a\n\x16TOPIC_WISH_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOPIC_WISH_NONE\x10\x01\x12\x1d\n\x19TOPIC_WISH_NOT_INTERESTED\x10\x02\x12\x13\n\x0fTOPIC_WISH_MORE\x10\x03\x32\xbe\x01\n\x0eProfileService\x12O\n\nGetProfile\x12\x1f.driftline.v1.GetProfileRequest\x1a .driftline.v1.GetProfileResponse\x12[\n\x0e\x43orrectProfile\x12#.driftline.v1.CorrectProfileRequest\x1a$.driftline.v1.CorrectProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"driftline/v1/profile_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"r\n\x11GetProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\'\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x12.driftline.v1.AsOfR\x04\x61sOf\"\xf8\x04\n\x12GetProfileResponse\x12\x39\n\tinterests\x18\x01 \x03(\x0b\x32\x1b.driftline.v1.NamedInterestR\tinterests\x12\x1f\n\x0b\x65vent_count\x18\x02 \x01(\x05R\neventCount\x12\x44\n\x10\x66irst_event_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x66irstEventTime\x12\x42\n\x0flast_event_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastEventTime\x12(\n\x10is_suspected_bot\x18\x05 \x01(\x08R\x0eisSuspectedBot\x12/\n\x05\x62\x61sis\x18\x06 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12#\n\rsession_count\x18\x07 \x01(\x05R\x0csessionCount\x12\x33\n\x06topics\x18\x08 \x03(\x0b\x32\x1b.driftline.v1.TopicInterestR\x06topics\x12\x37\n\x07pattern\x18\t \x01(\x0b\x32\x1d.driftline.v1.ActivityPatternR\x07pattern\x12\x18\n\x07summary\x18\n \x01(\tR\x07summary\x12?\n\x0b\x63orrections\x18\x0b \x03(\x0b\x32\x1d.driftline.v1.TopicCorrectionR\x0b\x63orrections\x12\x33\n\x06\x62ursts\x18\x0c \x03(\x0b\x32\x1b.driftline.v1.InterestBurstR\x06\x62ursts\"x\n\x15\x43orrectProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x19\n\x08topic_id\x18\x02 \x01(\tR\x07topicId\x12+\n\x04wish\x18\x03 \x01(\x0e\x32\x17.driftline.v1.TopicWishR\x04wish\"Y\n\x16\x43orrectProfileResponse\x12?\n\x0b\x63orrections\x18\x01 \x03(\x0b\x32\x1d.driftline.v1.TopicCorrectionR\x0b\x63orrections\"\xa6\x01\n\x0fTopicCorrection\x12\x19\n\x08topic_id\x18\x01 \x01(\tR\x07topicId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12+\n\x04wish\x18\x03 \x01(\x0e\x32\x17.driftline.v1.TopicWishR\x04wish\x12\x37\n\twish_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08wishTime\"^\n\rNamedInterest\x12\x14\n\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n\x05share\x18\x02 \x01(\x02R\x05share\x12!\n\x0crecent_share\x18\x03 \x01(\x02R\x0brecentShare\"\xcd\x04\n\rTopicInterest\x12\x19\n\x08topic_id\x18\x01 \x01(\tR\x07topicId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05terms\x18\x03 \x03(\tR\x05terms\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\x12\x16\n\x06weight\x18\x05 \x01(\x02R\x06weight\x12\x1d\n\nweight_low\x18\x06 \x01(\x02R\tweightLow\x12\x1f\n\x0bweight_high\x18\x07 \x01(\x02R\nweightHigh\x12\x32\n\x08\x65vidence\x18\x08 \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x08\x65vidence\x12.\n\x05trend\x18\t \x01(\x0e\x32\x18.driftline.v1.TopicTrendR\x05trend\x12=\n\x0etrend_evidence\x18\n \x01(\x0b\x32\x16.driftline.v1.EvidenceR\rtrendEvidence\x12\x37\n\x08standing\x18\x0b \x01(\x0e\x32\x1b.driftline.v1.TopicStandingR\x08standing\x12\x43\n\x11standing_evidence\x18\x0c \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x10standingEvidence\x12\x31\n\x06\x63hange\x18\r \x01(\x0b\x32\x19.driftline.v1.ChangePointR\x06\x63hange\x12+\n\x04wish\x18\x0e \x01(\x0e\x32\x17.driftline.v1.TopicWishR\x04wish\"\x99\x01\n\x08\x45vidence\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32\x1a.driftline.v1.EvidenceItemR\x05items\x12\x1d\n\nfirst_week\x18\x02 \x01(\tR\tfirstWeek\x12\x1b\n\tlast_week\x18\x03 \x01(\tR\x08lastWeek\x12\x1f\n\x0b\x65vent_count\x18\x04 \x01(\x05R\neventCount\"=\n\x0c\x45videnceItem\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\"\x99\x01\n\x0b\x43hangePoint\x12\x12\n\x04week\x18\x01 \x01(\tR\x04week\x12!\n\x0cshare_before\x18\x02 \x01(\x02R\x0bshareBefore\x12\x1f\n\x0bshare_after\x18\x03 \x01(\x02R\nshareAfter\x12\x32\n\x08\x65vidence\x18\x04 \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x08\x65vidence\"\xd5\x01\n\rInterestBurst\x12\x1d\n\nfirst_week\x18\x01 \x01(\tR\tfirstWeek\x12\x1b\n\tlast_week\x18\x02 \x01(\tR\x08lastWeek\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x17.driftline.v1.BurstKindR\x04kind\x12\x1d\n\ntopic_name\x18\x04 \x01(\tR\ttopicName\x12\x1d\n\npeak_share\x18\x05 \x01(\x02R\tpeakShare\x12\x1d\n\nis_lasting\x18\x06 \x01(\x08R\tisLasting\"\xae\x02\n\x0f\x41\x63tivityPattern\x12*\n\x11\x61\x63tive_week_count\x18\x01 \x01(\x05R\x0f\x61\x63tiveWeekCount\x12\x1d\n\nweek_count\x18\x02 \x01(\x05R\tweekCount\x12\x33\n\x16\x65vents_per_active_week\x18\x03 \x01(\x02R\x13\x65ventsPerActiveWeek\x12.\n\x13\x62usiest_iso_weekday\x18\x04 \x01(\x05R\x11\x62usiestIsoWeekday\x12&\n\x0c\x62usiest_hour\x18\x05 \x01(\x05H\x00R\x0b\x62usiestHour\x88\x01\x01\x12\x32\n\x08\x65vidence\x18\x06 \x01(\x0b\x32\x16.driftline.v1.EvidenceR\x08\x65videnceB\x0f\n\r_busiest_hour*q\n\nTopicTrend\x12\x1b\n\x17TOPIC_TREND_UNSPECIFIED\x10\x00\x12\x16\n\x12TOPIC_TREND_RISING\x10\x01\x12\x16\n\x12TOPIC_TREND_STEADY\x10\x02\x12\x16\n\x12TOPIC_TREND_FADING\x10\x03*b\n\rTopicStanding\x12\x1e\n\x1aTOPIC_STANDING_UNSPECIFIED\x10\x00\x12\x17\n\x13TOPIC_STANDING_CORE\x10\x01\x12\x18\n\x14TOPIC_STANDING_FLING\x10\x02*\x8e\x01\n\tBurstKind\x12\x1a\n\x16\x42URST_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42URST_KIND_PERSONAL\x10\x01\x12\x19\n\x15\x42URST_KIND_POPULATION\x10\x02\x12\x17\n\x13\x42URST_KIND_SEASONAL\x10\x03\x12\x18\n\x14\x42URST_KIND_AUTOMATED\x10\x04*p\n\tTopicWish\x12\x1a\n\x16TOPIC_WISH_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOPIC_WISH_NONE\x10\x01\x12\x1d\n\x19TOPIC_WISH_NOT_INTERESTED\x10\x02\x12\x13\n\x0fTOPIC_WISH_MORE\x10\x03\x32\xbe\x01\n\x0eProfileService\x12O\n\nGetProfile\x12\x1f.driftline.v1.GetProfileRequest\x1a .driftline.v1.GetProfileResponse\x12[\n\x0e\x43orrectProfile\x12#.driftline.v1.CorrectProfileRequest\x1a$.driftline.v1.CorrectProfileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'driftline.v1.profile_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOPICTREND']._serialized_start=2560
-  _globals['_TOPICTREND']._serialized_end=2673
-  _globals['_TOPICSTANDING']._serialized_start=2675
-  _globals['_TOPICSTANDING']._serialized_end=2773
-  _globals['_TOPICWISH']._serialized_start=2775
-  _globals['_TOPICWISH']._serialized_end=2887
+  _globals['_TOPICTREND']._serialized_start=2829
+  _globals['_TOPICTREND']._serialized_end=2942
+  _globals['_TOPICSTANDING']._serialized_start=2944
+  _globals['_TOPICSTANDING']._serialized_end=3042
+  _globals['_BURSTKIND']._serialized_start=3045
+  _globals['_BURSTKIND']._serialized_end=3187
+  _globals['_TOPICWISH']._serialized_start=3189
+  _globals['_TOPICWISH']._serialized_end=3301
   _globals['_GETPROFILEREQUEST']._serialized_start=112
   _globals['_GETPROFILEREQUEST']._serialized_end=226
   _globals['_GETPROFILERESPONSE']._serialized_start=229
-  _globals['_GETPROFILERESPONSE']._serialized_end=808
-  _globals['_CORRECTPROFILEREQUEST']._serialized_start=810
-  _globals['_CORRECTPROFILEREQUEST']._serialized_end=930
-  _globals['_CORRECTPROFILERESPONSE']._serialized_start=932
-  _globals['_CORRECTPROFILERESPONSE']._serialized_end=1021
-  _globals['_TOPICCORRECTION']._serialized_start=1024
-  _globals['_TOPICCORRECTION']._serialized_end=1190
-  _globals['_NAMEDINTEREST']._serialized_start=1192
-  _globals['_NAMEDINTEREST']._serialized_end=1286
-  _globals['_TOPICINTEREST']._serialized_start=1289
-  _globals['_TOPICINTEREST']._serialized_end=1878
-  _globals['_EVIDENCE']._serialized_start=1881
-  _globals['_EVIDENCE']._serialized_end=2034
-  _globals['_EVIDENCEITEM']._serialized_start=2036
-  _globals['_EVIDENCEITEM']._serialized_end=2097
-  _globals['_CHANGEPOINT']._serialized_start=2100
-  _globals['_CHANGEPOINT']._serialized_end=2253
-  _globals['_ACTIVITYPATTERN']._serialized_start=2256
-  _globals['_ACTIVITYPATTERN']._serialized_end=2558
-  _globals['_PROFILESERVICE']._serialized_start=2890
-  _globals['_PROFILESERVICE']._serialized_end=3080
+  _globals['_GETPROFILERESPONSE']._serialized_end=861
+  _globals['_CORRECTPROFILEREQUEST']._serialized_start=863
+  _globals['_CORRECTPROFILEREQUEST']._serialized_end=983
+  _globals['_CORRECTPROFILERESPONSE']._serialized_start=985
+  _globals['_CORRECTPROFILERESPONSE']._serialized_end=1074
+  _globals['_TOPICCORRECTION']._serialized_start=1077
+  _globals['_TOPICCORRECTION']._serialized_end=1243
+  _globals['_NAMEDINTEREST']._serialized_start=1245
+  _globals['_NAMEDINTEREST']._serialized_end=1339
+  _globals['_TOPICINTEREST']._serialized_start=1342
+  _globals['_TOPICINTEREST']._serialized_end=1931
+  _globals['_EVIDENCE']._serialized_start=1934
+  _globals['_EVIDENCE']._serialized_end=2087
+  _globals['_EVIDENCEITEM']._serialized_start=2089
+  _globals['_EVIDENCEITEM']._serialized_end=2150
+  _globals['_CHANGEPOINT']._serialized_start=2153
+  _globals['_CHANGEPOINT']._serialized_end=2306
+  _globals['_INTERESTBURST']._serialized_start=2309
+  _globals['_INTERESTBURST']._serialized_end=2522
+  _globals['_ACTIVITYPATTERN']._serialized_start=2525
+  _globals['_ACTIVITYPATTERN']._serialized_end=2827
+  _globals['_PROFILESERVICE']._serialized_start=3304
+  _globals['_PROFILESERVICE']._serialized_end=3494
 # @@protoc_insertion_point(module_scope)

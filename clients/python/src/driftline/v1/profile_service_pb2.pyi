@@ -73,6 +73,38 @@ TOPIC_STANDING_FLING: TopicStanding.ValueType  # 2
 """Short-term: at least 80% of its active weeks lie within four weeks, and chance does not explain that."""
 global___TopicStanding = TopicStanding
 
+class _BurstKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _BurstKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BurstKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    BURST_KIND_UNSPECIFIED: _BurstKind.ValueType  # 0
+    """Unset."""
+    BURST_KIND_PERSONAL: _BurstKind.ValueType  # 1
+    """The user alone."""
+    BURST_KIND_POPULATION: _BurstKind.ValueType  # 2
+    """Everyone: the topic rose for all users together in its first week."""
+    BURST_KIND_SEASONAL: _BurstKind.ValueType  # 3
+    """It was there a year before, give or take a week."""
+    BURST_KIND_AUTOMATED: _BurstKind.ValueType  # 4
+    """A machine: far more events than a person makes."""
+
+class BurstKind(_BurstKind, metaclass=_BurstKindEnumTypeWrapper):
+    """What a burst is of."""
+
+BURST_KIND_UNSPECIFIED: BurstKind.ValueType  # 0
+"""Unset."""
+BURST_KIND_PERSONAL: BurstKind.ValueType  # 1
+"""The user alone."""
+BURST_KIND_POPULATION: BurstKind.ValueType  # 2
+"""Everyone: the topic rose for all users together in its first week."""
+BURST_KIND_SEASONAL: BurstKind.ValueType  # 3
+"""It was there a year before, give or take a week."""
+BURST_KIND_AUTOMATED: BurstKind.ValueType  # 4
+"""A machine: far more events than a person makes."""
+global___BurstKind = BurstKind
+
 class _TopicWish:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -147,6 +179,7 @@ class GetProfileResponse(google.protobuf.message.Message):
     PATTERN_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
     CORRECTIONS_FIELD_NUMBER: builtins.int
+    BURSTS_FIELD_NUMBER: builtins.int
     event_count: builtins.int
     """Events that the portrait was made from."""
     is_suspected_bot: builtins.bool
@@ -187,6 +220,12 @@ class GetProfileResponse(google.protobuf.message.Message):
     def corrections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TopicCorrection]:
         """What the user said of topics, by topic_id; those that are no more included. `topics` is as they say."""
 
+    @property
+    def bursts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InterestBurst]:
+        """The user's last sudden interests and periods of machines, newest first, at most 4. Empty where none was told from
+        noise, or the live model tells none.
+        """
+
     def __init__(
         self,
         *,
@@ -201,9 +240,10 @@ class GetProfileResponse(google.protobuf.message.Message):
         pattern: global___ActivityPattern | None = ...,
         summary: builtins.str = ...,
         corrections: collections.abc.Iterable[global___TopicCorrection] | None = ...,
+        bursts: collections.abc.Iterable[global___InterestBurst] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["basis", b"basis", "first_event_time", b"first_event_time", "last_event_time", b"last_event_time", "pattern", b"pattern"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "corrections", b"corrections", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "pattern", b"pattern", "session_count", b"session_count", "summary", b"summary", "topics", b"topics"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "bursts", b"bursts", "corrections", b"corrections", "event_count", b"event_count", "first_event_time", b"first_event_time", "interests", b"interests", "is_suspected_bot", b"is_suspected_bot", "last_event_time", b"last_event_time", "pattern", b"pattern", "session_count", b"session_count", "summary", b"summary", "topics", b"topics"]) -> None: ...
 
 global___GetProfileResponse = GetProfileResponse
 
@@ -485,6 +525,44 @@ class ChangePoint(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["evidence", b"evidence", "share_after", b"share_after", "share_before", b"share_before", "week", b"week"]) -> None: ...
 
 global___ChangePoint = ChangePoint
+
+@typing.final
+class InterestBurst(google.protobuf.message.Message):
+    """A sudden interest: weeks that moved away from the user's usual ones by more than their noise explains."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_WEEK_FIELD_NUMBER: builtins.int
+    LAST_WEEK_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    TOPIC_NAME_FIELD_NUMBER: builtins.int
+    PEAK_SHARE_FIELD_NUMBER: builtins.int
+    IS_LASTING_FIELD_NUMBER: builtins.int
+    first_week: builtins.str
+    """ISO name of its first week, like 2026-W40."""
+    last_week: builtins.str
+    """ISO name of its last week with an event so far."""
+    kind: global___BurstKind.ValueType
+    """What it is of."""
+    topic_name: builtins.str
+    """What the interest is called: a category of the catalogue. Empty where it has no name, as a machine's."""
+    peak_share: builtins.float
+    """The largest share of a week's mass that it had, in [0, 1]; an estimate. 0 for a machine's."""
+    is_lasting: builtins.bool
+    """No active week has ended it. While it lasts, forecasts are wider."""
+    def __init__(
+        self,
+        *,
+        first_week: builtins.str = ...,
+        last_week: builtins.str = ...,
+        kind: global___BurstKind.ValueType = ...,
+        topic_name: builtins.str = ...,
+        peak_share: builtins.float = ...,
+        is_lasting: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_week", b"first_week", "is_lasting", b"is_lasting", "kind", b"kind", "last_week", b"last_week", "peak_share", b"peak_share", "topic_name", b"topic_name"]) -> None: ...
+
+global___InterestBurst = InterestBurst
 
 @typing.final
 class ActivityPattern(google.protobuf.message.Message):

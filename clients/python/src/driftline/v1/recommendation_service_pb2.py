@@ -26,45 +26,45 @@ from driftline.v1 import vector_pb2 as driftline_dot_v1_dot_vector__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)driftline/v1/recommendation_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x03\n\x15RecommendItemsRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x45\n\x0f\x63onsumed_policy\x18\x03 \x01(\x0e\x32\x1c.driftline.v1.ConsumedPolicyR\x0e\x63onsumedPolicy\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\x12*\n\x11\x65xcluded_item_ids\x18\x05 \x03(\tR\x0f\x65xcludedItemIds\x12\'\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x12.driftline.v1.AsOfR\x04\x61sOf\x12(\n\x10\x61llowed_item_ids\x18\x07 \x03(\tR\x0e\x61llowedItemIds\x12\x1c\n\tdiversity\x18\x08 \x01(\x02R\tdiversity\x12+\n\x11\x65xploration_share\x18\t \x01(\x02R\x10\x65xplorationShare\x12)\n\x10\x65xploration_seed\x18\n \x01(\x03R\x0f\x65xplorationSeed\x12/\n\x13\x64\x65\x63lared_categories\x18\x0b \x03(\tR\x12\x64\x65\x63laredCategories\"\xcf\x01\n\x16RecommendItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x18.driftline.v1.ScoredItemR\x05items\x12/\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12\x36\n\x08\x66\x61llback\x18\x03 \x01(\x0e\x32\x1a.driftline.v1.FallbackKindR\x08\x66\x61llback\x12\x1c\n\tunmatched\x18\x04 \x03(\tR\tunmatched\"\xf6\x01\n\nScoredItem\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x1e\n\ncategories\x18\x03 \x03(\tR\ncategories\x12\x14\n\x05score\x18\x04 \x01(\x02R\x05score\x12.\n\x05parts\x18\x05 \x01(\x0b\x32\x18.driftline.v1.ScorePartsR\x05parts\x12%\n\x0eis_exploration\x18\x06 \x01(\x08R\risExploration\x12,\n\x06reason\x18\x07 \x01(\x0b\x32\x14.driftline.v1.ReasonR\x06reason\"B\n\x06Reason\x12\x38\n\x0b\x63ited_items\x18\x01 \x03(\x0b\x32\x17.driftline.v1.CitedItemR\ncitedItems\"\xaa\x01\n\tCitedItem\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x02R\x06\x65\x66\x66\x65\x63t\x12\x1d\n\nweek_count\x18\x04 \x01(\x02R\tweekCount\x12\x37\n\tlast_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\"z\n\nScoreParts\x12\x1a\n\x08interest\x18\x01 \x01(\x02R\x08interest\x12\x1e\n\npopularity\x18\x02 \x01(\x02R\npopularity\x12\x16\n\x06repeat\x18\x03 \x01(\x02R\x06repeat\x12\x18\n\x07novelty\x18\x04 \x01(\x02R\x07novelty\"\x98\x03\n\x15RecommendationOptions\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x45\n\x0f\x63onsumed_policy\x18\x02 \x01(\x0e\x32\x1c.driftline.v1.ConsumedPolicyR\x0e\x63onsumedPolicy\x12\x1e\n\ncategories\x18\x03 \x03(\tR\ncategories\x12*\n\x11\x65xcluded_item_ids\x18\x04 \x03(\tR\x0f\x65xcludedItemIds\x12(\n\x10\x61llowed_item_ids\x18\x05 \x03(\tR\x0e\x61llowedItemIds\x12\x1c\n\tdiversity\x18\x06 \x01(\x02R\tdiversity\x12+\n\x11\x65xploration_share\x18\x07 \x01(\x02R\x10\x65xplorationShare\x12)\n\x10\x65xploration_seed\x18\x08 \x01(\x03R\x0f\x65xplorationSeed\x12/\n\x13\x64\x65\x63lared_categories\x18\t \x03(\tR\x12\x64\x65\x63laredCategories\"v\n\x1a\x42\x61tchRecommendItemsRequest\x12\x19\n\x08user_ids\x18\x01 \x03(\tR\x07userIds\x12=\n\x07options\x18\x02 \x01(\x0b\x32#.driftline.v1.RecommendationOptionsR\x07options\"t\n\x1b\x42\x61tchRecommendItemsResponse\x12\x37\n\x05users\x18\x01 \x03(\x0b\x32!.driftline.v1.UserRecommendationsR\x05users\x12\x1c\n\tunmatched\x18\x02 \x03(\tR\tunmatched\"\xc7\x01\n\x13UserRecommendations\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12.\n\x05items\x18\x02 \x03(\x0b\x32\x18.driftline.v1.ScoredItemR\x05items\x12/\n\x05\x62\x61sis\x18\x03 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12\x36\n\x08\x66\x61llback\x18\x04 \x01(\x0e\x32\x1a.driftline.v1.FallbackKindR\x08\x66\x61llback\"x\n\x1c\x45xportRecommendationsRequest\x12\x19\n\x08user_ids\x18\x01 \x03(\tR\x07userIds\x12=\n\x07options\x18\x02 \x01(\x0b\x32#.driftline.v1.RecommendationOptionsR\x07options\"X\n\x1d\x45xportRecommendationsResponse\x12\x37\n\x05users\x18\x01 \x03(\x0b\x32!.driftline.v1.UserRecommendationsR\x05users\"\x95\x01\n\x17\x46indSimilarItemsRequest\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12$\n\x0eother_item_ids\x18\x03 \x03(\tR\x0cotherItemIds\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\"{\n\x18\x46indSimilarItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x18.driftline.v1.ScoredItemR\x05items\x12/\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis*\x7f\n\x0e\x43onsumedPolicy\x12\x1f\n\x1b\x43ONSUMED_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONSUMED_POLICY_KEEP\x10\x01\x12\x18\n\x14\x43ONSUMED_POLICY_DROP\x10\x02\x12\x18\n\x14\x43ONSUMED_POLICY_ONLY\x10\x03*o\n\x0c\x46\x61llbackKind\x12\x1d\n\x19\x46\x41LLBACK_KIND_UNSPECIFIED\x10\x00\x12%\n!FALLBACK_KIND_DECLARED_CATEGORIES\x10\x01\x12\x19\n\x15\x46\x41LLBACK_KIND_POPULAR\x10\x02\x32\xb7\x03\n\x15RecommendationService\x12[\n\x0eRecommendItems\x12#.driftline.v1.RecommendItemsRequest\x1a$.driftline.v1.RecommendItemsResponse\x12j\n\x13\x42\x61tchRecommendItems\x12(.driftline.v1.BatchRecommendItemsRequest\x1a).driftline.v1.BatchRecommendItemsResponse\x12r\n\x15\x45xportRecommendations\x12*.driftline.v1.ExportRecommendationsRequest\x1a+.driftline.v1.ExportRecommendationsResponse0\x01\x12\x61\n\x10\x46indSimilarItems\x12%.driftline.v1.FindSimilarItemsRequest\x1a&.driftline.v1.FindSimilarItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)driftline/v1/recommendation_service.proto\x12\x0c\x64riftline.v1\x1a\x19\x64riftline/v1/vector.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x03\n\x15RecommendItemsRequest\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x45\n\x0f\x63onsumed_policy\x18\x03 \x01(\x0e\x32\x1c.driftline.v1.ConsumedPolicyR\x0e\x63onsumedPolicy\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\x12*\n\x11\x65xcluded_item_ids\x18\x05 \x03(\tR\x0f\x65xcludedItemIds\x12\'\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x12.driftline.v1.AsOfR\x04\x61sOf\x12(\n\x10\x61llowed_item_ids\x18\x07 \x03(\tR\x0e\x61llowedItemIds\x12\x1c\n\tdiversity\x18\x08 \x01(\x02R\tdiversity\x12+\n\x11\x65xploration_share\x18\t \x01(\x02R\x10\x65xplorationShare\x12)\n\x10\x65xploration_seed\x18\n \x01(\x03R\x0f\x65xplorationSeed\x12/\n\x13\x64\x65\x63lared_categories\x18\x0b \x03(\tR\x12\x64\x65\x63laredCategories\x12!\n\x0comit_reasons\x18\x0c \x01(\x08R\x0bomitReasons\"\xcf\x01\n\x16RecommendItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x18.driftline.v1.ScoredItemR\x05items\x12/\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12\x36\n\x08\x66\x61llback\x18\x03 \x01(\x0e\x32\x1a.driftline.v1.FallbackKindR\x08\x66\x61llback\x12\x1c\n\tunmatched\x18\x04 \x03(\tR\tunmatched\"\xf6\x01\n\nScoredItem\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x1e\n\ncategories\x18\x03 \x03(\tR\ncategories\x12\x14\n\x05score\x18\x04 \x01(\x02R\x05score\x12.\n\x05parts\x18\x05 \x01(\x0b\x32\x18.driftline.v1.ScorePartsR\x05parts\x12%\n\x0eis_exploration\x18\x06 \x01(\x08R\risExploration\x12,\n\x06reason\x18\x07 \x01(\x0b\x32\x14.driftline.v1.ReasonR\x06reason\"B\n\x06Reason\x12\x38\n\x0b\x63ited_items\x18\x01 \x03(\x0b\x32\x17.driftline.v1.CitedItemR\ncitedItems\"\xaa\x01\n\tCitedItem\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x02R\x06\x65\x66\x66\x65\x63t\x12\x1d\n\nweek_count\x18\x04 \x01(\x02R\tweekCount\x12\x37\n\tlast_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\"z\n\nScoreParts\x12\x1a\n\x08interest\x18\x01 \x01(\x02R\x08interest\x12\x1e\n\npopularity\x18\x02 \x01(\x02R\npopularity\x12\x16\n\x06repeat\x18\x03 \x01(\x02R\x06repeat\x12\x18\n\x07novelty\x18\x04 \x01(\x02R\x07novelty\"\xbb\x03\n\x15RecommendationOptions\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x45\n\x0f\x63onsumed_policy\x18\x02 \x01(\x0e\x32\x1c.driftline.v1.ConsumedPolicyR\x0e\x63onsumedPolicy\x12\x1e\n\ncategories\x18\x03 \x03(\tR\ncategories\x12*\n\x11\x65xcluded_item_ids\x18\x04 \x03(\tR\x0f\x65xcludedItemIds\x12(\n\x10\x61llowed_item_ids\x18\x05 \x03(\tR\x0e\x61llowedItemIds\x12\x1c\n\tdiversity\x18\x06 \x01(\x02R\tdiversity\x12+\n\x11\x65xploration_share\x18\x07 \x01(\x02R\x10\x65xplorationShare\x12)\n\x10\x65xploration_seed\x18\x08 \x01(\x03R\x0f\x65xplorationSeed\x12/\n\x13\x64\x65\x63lared_categories\x18\t \x03(\tR\x12\x64\x65\x63laredCategories\x12!\n\x0comit_reasons\x18\n \x01(\x08R\x0bomitReasons\"v\n\x1a\x42\x61tchRecommendItemsRequest\x12\x19\n\x08user_ids\x18\x01 \x03(\tR\x07userIds\x12=\n\x07options\x18\x02 \x01(\x0b\x32#.driftline.v1.RecommendationOptionsR\x07options\"t\n\x1b\x42\x61tchRecommendItemsResponse\x12\x37\n\x05users\x18\x01 \x03(\x0b\x32!.driftline.v1.UserRecommendationsR\x05users\x12\x1c\n\tunmatched\x18\x02 \x03(\tR\tunmatched\"\xc7\x01\n\x13UserRecommendations\x12\x17\n\x07user_id\x18\x01 \x01(\tR\x06userId\x12.\n\x05items\x18\x02 \x03(\x0b\x32\x18.driftline.v1.ScoredItemR\x05items\x12/\n\x05\x62\x61sis\x18\x03 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis\x12\x36\n\x08\x66\x61llback\x18\x04 \x01(\x0e\x32\x1a.driftline.v1.FallbackKindR\x08\x66\x61llback\"x\n\x1c\x45xportRecommendationsRequest\x12\x19\n\x08user_ids\x18\x01 \x03(\tR\x07userIds\x12=\n\x07options\x18\x02 \x01(\x0b\x32#.driftline.v1.RecommendationOptionsR\x07options\"X\n\x1d\x45xportRecommendationsResponse\x12\x37\n\x05users\x18\x01 \x03(\x0b\x32!.driftline.v1.UserRecommendationsR\x05users\"\x95\x01\n\x17\x46indSimilarItemsRequest\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12$\n\x0eother_item_ids\x18\x03 \x03(\tR\x0cotherItemIds\x12\x1e\n\ncategories\x18\x04 \x03(\tR\ncategories\"{\n\x18\x46indSimilarItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x18.driftline.v1.ScoredItemR\x05items\x12/\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x19.driftline.v1.AnswerBasisR\x05\x62\x61sis*\x7f\n\x0e\x43onsumedPolicy\x12\x1f\n\x1b\x43ONSUMED_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONSUMED_POLICY_KEEP\x10\x01\x12\x18\n\x14\x43ONSUMED_POLICY_DROP\x10\x02\x12\x18\n\x14\x43ONSUMED_POLICY_ONLY\x10\x03*o\n\x0c\x46\x61llbackKind\x12\x1d\n\x19\x46\x41LLBACK_KIND_UNSPECIFIED\x10\x00\x12%\n!FALLBACK_KIND_DECLARED_CATEGORIES\x10\x01\x12\x19\n\x15\x46\x41LLBACK_KIND_POPULAR\x10\x02\x32\xb7\x03\n\x15RecommendationService\x12[\n\x0eRecommendItems\x12#.driftline.v1.RecommendItemsRequest\x1a$.driftline.v1.RecommendItemsResponse\x12j\n\x13\x42\x61tchRecommendItems\x12(.driftline.v1.BatchRecommendItemsRequest\x1a).driftline.v1.BatchRecommendItemsResponse\x12r\n\x15\x45xportRecommendations\x12*.driftline.v1.ExportRecommendationsRequest\x1a+.driftline.v1.ExportRecommendationsResponse0\x01\x12\x61\n\x10\x46indSimilarItems\x12%.driftline.v1.FindSimilarItemsRequest\x1a&.driftline.v1.FindSimilarItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'driftline.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSUMEDPOLICY']._serialized_start=2760
-  _globals['_CONSUMEDPOLICY']._serialized_end=2887
-  _globals['_FALLBACKKIND']._serialized_start=2889
-  _globals['_FALLBACKKIND']._serialized_end=3000
+  _globals['_CONSUMEDPOLICY']._serialized_start=2830
+  _globals['_CONSUMEDPOLICY']._serialized_end=2957
+  _globals['_FALLBACKKIND']._serialized_start=2959
+  _globals['_FALLBACKKIND']._serialized_end=3070
   _globals['_RECOMMENDITEMSREQUEST']._serialized_start=120
-  _globals['_RECOMMENDITEMSREQUEST']._serialized_end=594
-  _globals['_RECOMMENDITEMSRESPONSE']._serialized_start=597
-  _globals['_RECOMMENDITEMSRESPONSE']._serialized_end=804
-  _globals['_SCOREDITEM']._serialized_start=807
-  _globals['_SCOREDITEM']._serialized_end=1053
-  _globals['_REASON']._serialized_start=1055
-  _globals['_REASON']._serialized_end=1121
-  _globals['_CITEDITEM']._serialized_start=1124
-  _globals['_CITEDITEM']._serialized_end=1294
-  _globals['_SCOREPARTS']._serialized_start=1296
-  _globals['_SCOREPARTS']._serialized_end=1418
-  _globals['_RECOMMENDATIONOPTIONS']._serialized_start=1421
-  _globals['_RECOMMENDATIONOPTIONS']._serialized_end=1829
-  _globals['_BATCHRECOMMENDITEMSREQUEST']._serialized_start=1831
-  _globals['_BATCHRECOMMENDITEMSREQUEST']._serialized_end=1949
-  _globals['_BATCHRECOMMENDITEMSRESPONSE']._serialized_start=1951
-  _globals['_BATCHRECOMMENDITEMSRESPONSE']._serialized_end=2067
-  _globals['_USERRECOMMENDATIONS']._serialized_start=2070
-  _globals['_USERRECOMMENDATIONS']._serialized_end=2269
-  _globals['_EXPORTRECOMMENDATIONSREQUEST']._serialized_start=2271
-  _globals['_EXPORTRECOMMENDATIONSREQUEST']._serialized_end=2391
-  _globals['_EXPORTRECOMMENDATIONSRESPONSE']._serialized_start=2393
-  _globals['_EXPORTRECOMMENDATIONSRESPONSE']._serialized_end=2481
-  _globals['_FINDSIMILARITEMSREQUEST']._serialized_start=2484
-  _globals['_FINDSIMILARITEMSREQUEST']._serialized_end=2633
-  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_start=2635
-  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_end=2758
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3003
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3442
+  _globals['_RECOMMENDITEMSREQUEST']._serialized_end=629
+  _globals['_RECOMMENDITEMSRESPONSE']._serialized_start=632
+  _globals['_RECOMMENDITEMSRESPONSE']._serialized_end=839
+  _globals['_SCOREDITEM']._serialized_start=842
+  _globals['_SCOREDITEM']._serialized_end=1088
+  _globals['_REASON']._serialized_start=1090
+  _globals['_REASON']._serialized_end=1156
+  _globals['_CITEDITEM']._serialized_start=1159
+  _globals['_CITEDITEM']._serialized_end=1329
+  _globals['_SCOREPARTS']._serialized_start=1331
+  _globals['_SCOREPARTS']._serialized_end=1453
+  _globals['_RECOMMENDATIONOPTIONS']._serialized_start=1456
+  _globals['_RECOMMENDATIONOPTIONS']._serialized_end=1899
+  _globals['_BATCHRECOMMENDITEMSREQUEST']._serialized_start=1901
+  _globals['_BATCHRECOMMENDITEMSREQUEST']._serialized_end=2019
+  _globals['_BATCHRECOMMENDITEMSRESPONSE']._serialized_start=2021
+  _globals['_BATCHRECOMMENDITEMSRESPONSE']._serialized_end=2137
+  _globals['_USERRECOMMENDATIONS']._serialized_start=2140
+  _globals['_USERRECOMMENDATIONS']._serialized_end=2339
+  _globals['_EXPORTRECOMMENDATIONSREQUEST']._serialized_start=2341
+  _globals['_EXPORTRECOMMENDATIONSREQUEST']._serialized_end=2461
+  _globals['_EXPORTRECOMMENDATIONSRESPONSE']._serialized_start=2463
+  _globals['_EXPORTRECOMMENDATIONSRESPONSE']._serialized_end=2551
+  _globals['_FINDSIMILARITEMSREQUEST']._serialized_start=2554
+  _globals['_FINDSIMILARITEMSREQUEST']._serialized_end=2703
+  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_start=2705
+  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_end=2828
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3073
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3512
 # @@protoc_insertion_point(module_scope)

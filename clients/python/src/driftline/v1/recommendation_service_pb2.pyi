@@ -90,6 +90,7 @@ class RecommendItemsRequest(google.protobuf.message.Message):
     EXPLORATION_SHARE_FIELD_NUMBER: builtins.int
     EXPLORATION_SEED_FIELD_NUMBER: builtins.int
     DECLARED_CATEGORIES_FIELD_NUMBER: builtins.int
+    OMIT_REASONS_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """For whom, 1 to 256 bytes."""
     page_size: builtins.int
@@ -108,6 +109,8 @@ class RecommendItemsRequest(google.protobuf.message.Message):
     """What exploration draws by, at least 0: the same user and seed, the same items. 0 means the ISO week
     of the answer's instant, so that a user sees the same all week.
     """
+    omit_reasons: builtins.bool
+    """Leave `ScoredItem.reason` unset, for callers that show none: finding reasons takes longer than ranking."""
     @property
     def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Return only items with one of these categories. Empty means all. At most 64 of 1 to 128 bytes."""
@@ -146,9 +149,10 @@ class RecommendItemsRequest(google.protobuf.message.Message):
         exploration_share: builtins.float = ...,
         exploration_seed: builtins.int = ...,
         declared_categories: collections.abc.Iterable[builtins.str] | None = ...,
+        omit_reasons: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allowed_item_ids", b"allowed_item_ids", "as_of", b"as_of", "categories", b"categories", "consumed_policy", b"consumed_policy", "declared_categories", b"declared_categories", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "exploration_seed", b"exploration_seed", "exploration_share", b"exploration_share", "page_size", b"page_size", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allowed_item_ids", b"allowed_item_ids", "as_of", b"as_of", "categories", b"categories", "consumed_policy", b"consumed_policy", "declared_categories", b"declared_categories", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "exploration_seed", b"exploration_seed", "exploration_share", b"exploration_share", "omit_reasons", b"omit_reasons", "page_size", b"page_size", "user_id", b"user_id"]) -> None: ...
 
 global___RecommendItemsRequest = RecommendItemsRequest
 
@@ -220,8 +224,8 @@ class ScoredItem(google.protobuf.message.Message):
 
     @property
     def reason(self) -> global___Reason:
-        """What of the user's history the score rests on. Unset where it rests on popularity alone, and for
-        FindSimilarItems.
+        """What of the user's history the score rests on. Unset where it rests on popularity alone, for
+        FindSimilarItems, and where the request omits reasons.
         """
 
     def __init__(
@@ -344,6 +348,7 @@ class RecommendationOptions(google.protobuf.message.Message):
     EXPLORATION_SHARE_FIELD_NUMBER: builtins.int
     EXPLORATION_SEED_FIELD_NUMBER: builtins.int
     DECLARED_CATEGORIES_FIELD_NUMBER: builtins.int
+    OMIT_REASONS_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """The most items for a user, in [0, 200]. 0 means 20."""
     consumed_policy: global___ConsumedPolicy.ValueType
@@ -360,6 +365,8 @@ class RecommendationOptions(google.protobuf.message.Message):
     """What exploration draws by, at least 0: the same user and seed, the same items. 0 means the ISO week
     of the answer's instant, so that a user sees the same all week.
     """
+    omit_reasons: builtins.bool
+    """Leave `ScoredItem.reason` unset, for callers that show none: finding reasons takes longer than ranking."""
     @property
     def categories(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Return only items with one of these categories. Empty means all. At most 64 of 1 to 128 bytes."""
@@ -392,8 +399,9 @@ class RecommendationOptions(google.protobuf.message.Message):
         exploration_share: builtins.float = ...,
         exploration_seed: builtins.int = ...,
         declared_categories: collections.abc.Iterable[builtins.str] | None = ...,
+        omit_reasons: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allowed_item_ids", b"allowed_item_ids", "categories", b"categories", "consumed_policy", b"consumed_policy", "declared_categories", b"declared_categories", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "exploration_seed", b"exploration_seed", "exploration_share", b"exploration_share", "page_size", b"page_size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allowed_item_ids", b"allowed_item_ids", "categories", b"categories", "consumed_policy", b"consumed_policy", "declared_categories", b"declared_categories", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "exploration_seed", b"exploration_seed", "exploration_share", b"exploration_share", "omit_reasons", b"omit_reasons", "page_size", b"page_size"]) -> None: ...
 
 global___RecommendationOptions = RecommendationOptions
 
