@@ -72,6 +72,15 @@ class LocalCompute:
         by = {"is_full": False, "cancelled": _never, **by}
         return _Answer(self.forecaster.refresh_forecasts(DEFAULT_TENANT, buckets, **by))
 
+    def refresh_population(self, **by: Any) -> Any:
+        return _Population(self.forecaster.refresh_population(DEFAULT_TENANT, **by))
+
+
+@dataclass(frozen=True)
+class _Population:
+    rise_count: int
+    replica_pid: int = 0
+
 
 class _Answer:
     """A summary that has a pid too, as a reply on the wire does."""

@@ -22,6 +22,7 @@ from services.core.schema import (
     USER_ID,
     bucket_of,
 )
+from services.store.counts import TableCounts
 from services.store.erasing import Left, Removed, Until
 from services.store.erasures import covered, drop_erased, tombstones
 from services.store.event_frames import (
@@ -34,7 +35,7 @@ from services.store.event_frames import (
     shape,
     stamp,
 )
-from services.store.ports import Commit, InboxBatch, TableCounts
+from services.store.ports import Commit, InboxBatch
 from services.store.reject_port import RejectPage
 from services.store.rejects import page_of
 from services.store.turns import never

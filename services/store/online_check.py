@@ -12,7 +12,6 @@ import polars as pl
 from services.core.errors import NotReady
 from services.core.schema import COMPUTED_TIME, ITEM_ID, KNOWN_TIME, PERIOD, USER_ID
 from services.core.views import FeatureType, View, view_named, views_of
-from services.store.frames import newest_period_frame
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.ports import FeatureWriter
 
@@ -32,7 +31,12 @@ def offline_frames(
         except NotReady:
             continue
         if PERIOD in view_named(view.offline_folder).join_keys:
-            rows = newest_period_frame(rows)
+            # Names of periods of one length sort as they begin.
+            rows = (
+                rows.sort(USER_ID, PERIOD)
+                .unique(USER_ID, keep="last", maintain_order=True)
+                .drop(PERIOD)
+            )
         if not rows.is_empty():
             yield view, rows
 

@@ -26,6 +26,7 @@ from services.core.records import (
 from services.core.schema import Granularity
 from services.core.topics import Topics
 from services.core.tower import BackboneSpec
+from services.store.counts import TableCounts
 from services.store.erasing import ErasableTables, Left, Removed
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
@@ -245,22 +246,6 @@ class InboxBatch:
     position: dict[str, int]
     # False where more waits after this batch.
     is_last: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableCounts:
-    """How many rows are stored."""
-
-    events: int
-    # Versions of items, and items.
-    item_versions: int
-    items: int
-    # Reason -> rows.
-    rejects: dict[str, int]
-    # Rows in the inboxes after a position.
-    waiting_events: int
-    waiting_items: int
-    waiting_erasures: int
 
 
 class EventTables(ErasableTables, Protocol):

@@ -31,6 +31,7 @@ from services.core.schema import (
     bucket_of,
 )
 from services.store import delta
+from services.store.counts import TableCounts
 from services.store.delta_log import Files
 from services.store.erasing import Left, Removed, Until
 from services.store.erasures import drop_erased, tombstones
@@ -38,7 +39,7 @@ from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, sha
 from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
 from services.store.leases import leases
-from services.store.ports import InboxBatch, TableCounts
+from services.store.ports import InboxBatch
 from services.store.rejects import untold
 from services.store.table_erasure import erase_rejects, erase_rows
 from services.store.turns import alone, named_lock, never, publishing
