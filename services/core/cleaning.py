@@ -4,6 +4,7 @@ A raw row has the columns `event_id, user_id, item_id, kind, value, event_time` 
 source gave, `ingest_time`, and where it came from: `source`, `line`.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -65,14 +66,12 @@ KIND_ALIASES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaned:
-    """What came of raw rows. Every row is in exactly one of the three."""
+    """What came of raw rows. Every row is in exactly one of the two."""
 
     # EVENT_COLUMNS, then source and line.
     events: pl.DataFrame
     # REJECT_SCHEMA.
     rejects: pl.DataFrame
-    # Rows dropped because they say again what another says.
-    duplicates: int
 
 
 def clean_events(
@@ -82,7 +81,7 @@ def clean_events(
     default_kind: Kind | None = None,
     is_id_required: bool = True,
 ) -> Cleaned:
-    """Parse and check every row by itself; duplicates are left in.
+    """Parse and check every row by itself; duplicates are left in (event_ids.py).
 
     Args:
         raw: see the module; columns may have any type.
@@ -94,7 +93,7 @@ def clean_events(
     parsed = raw.select(
         *(_text(raw, name).alias(name) for name in ids),
         _kind(raw, default_kind).alias(KIND),
-        _value(raw).alias(VALUE),
+        (_value(raw) + 0.0).alias(VALUE),  # -0.0 is 0.0: one content
         instants(raw[EVENT_TIME]).alias(EVENT_TIME),
         _text(raw, KIND).alias("_said_kind"),
         _text(raw, EVENT_TIME).is_not_null().alias("_says_time"),
@@ -109,40 +108,7 @@ def clean_events(
     return Cleaned(
         events=parsed.filter(~is_bad).drop(REASON),
         rejects=rejects_of(parsed.filter(is_bad), excerpts(raw.filter(is_bad))),
-        duplicates=0,
     )
-
-
-def drop_duplicates(events: pl.DataFrame) -> Cleaned:
-    """Keep one row of each event id, the same whatever the order of the rows.
-
-    The earliest event stays, then the one with the smallest content. Equal ones are dropped and
-    counted; different ones are rejected.
-    """
-    ranked = events.sort(
-        EVENT_ID, EVENT_TIME, USER_ID, ITEM_ID, KIND, VALUE, INGEST_TIME, SOURCE, LINE
-    )
-    is_first = ranked.select(pl.col(EVENT_ID).is_first_distinct()).to_series()
-    if bool(is_first.all()):
-        return Cleaned(events=ranked, rejects=no_rejects(), duplicates=0)
-    kept = ranked.filter(is_first)
-    return _split(kept, ranked.filter(~is_first), stored_content(kept))
-
-
-def drop_stored(events: pl.DataFrame, stored: pl.DataFrame) -> Cleaned:
-    """Drop events whose id is stored already; what is stored stays.
-
-    Args:
-        events: of distinct ids.
-        stored: event_id and content hash, from `stored_content`.
-    """
-    again = events.join(stored, on=EVENT_ID, how="semi")
-    return _split(events.join(stored, on=EVENT_ID, how="anti"), again, stored)
-
-
-def stored_content(events: pl.DataFrame) -> pl.DataFrame:
-    """Return event_id and content, a hash that means something within this process only."""
-    return events.select(EVENT_ID, _content().alias("content"))
 
 
 def rejects_of(rows: pl.DataFrame, raw: pl.Series) -> pl.DataFrame:
@@ -156,13 +122,21 @@ def no_rejects() -> pl.DataFrame:
 
 
 def excerpts(rows: pl.DataFrame) -> pl.Series:
-    """Return each row as JSON, cut to EXCERPT characters, without what a reject says elsewhere."""
+    """Return each row as JSON, cut to EXCERPT characters, without what a reject says elsewhere.
+
+    What is cut ends with a digest of the whole, so that two rows have one excerpt only where they
+    say the same.
+    """
     shown = [name for name in rows.columns if name not in (SOURCE, LINE, INGEST_TIME, REASON)]
     if rows.is_empty() or not shown:
         return pl.Series(RAW, [""] * rows.height, dtype=pl.String)
     texts = pl.DataFrame([_shown(rows[name]) for name in shown])
-    text = pl.struct(pl.all()).struct.json_encode().str.slice(0, EXCERPT)
-    return texts.select(text.alias(RAW)).to_series()
+    whole = texts.select(pl.struct(pl.all()).struct.json_encode().alias(RAW)).to_series()
+    is_long = whole.str.len_chars() > EXCERPT
+    if not is_long.any():
+        return whole
+    cut = pl.Series([_cut(said) for said in whole.filter(is_long)], dtype=pl.String)
+    return whole.scatter(is_long.arg_true(), cut)
 
 
 def _shown(column: pl.Series) -> pl.Series:
@@ -171,24 +145,6 @@ def _shown(column: pl.Series) -> pl.Series:
         return column.cast(pl.String, strict=False)
     values = [None if value is None else str(value) for value in column.to_list()]
     return pl.Series(column.name, values, dtype=pl.String)
-
-
-def _split(kept: pl.DataFrame, again: pl.DataFrame, stored: pl.DataFrame) -> Cleaned:
-    matched = again.with_columns(_content().alias("_own")).join(
-        stored, on=EVENT_ID, how="left", maintain_order="left"
-    )
-    differs = matched["_own"] != matched["content"]
-    reason = pl.lit("event_id was used before with different content").alias(REASON)
-    conflicts = again.filter(differs).with_columns(reason)
-    return Cleaned(
-        events=kept,
-        rejects=rejects_of(conflicts, excerpts(conflicts)),
-        duplicates=again.height - conflicts.height,
-    )
-
-
-def _content() -> pl.Expr:
-    return pl.struct(USER_ID, ITEM_ID, KIND, VALUE, EVENT_TIME).hash()
 
 
 def _first_fault(now: datetime, *, is_id_required: bool) -> pl.Expr:
@@ -225,6 +181,11 @@ def _id_fault(name: str, *, is_required: bool) -> pl.Expr:
         _fault(column.str.len_bytes() > ID_BYTES, f"{name} is longer than {ID_BYTES} bytes"),
         _fault(column.str.contains("\ufffd", literal=True), f"{name} is not valid UTF-8"),
     )
+
+
+def _cut(said: str) -> str:
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    return f"{said[: EXCERPT - len(digest) - 2]}.#{digest}"
 
 
 def _fault(is_bad: pl.Expr, reason: str | pl.Expr) -> pl.Expr:

@@ -364,7 +364,9 @@ def told(published: Published, topic_ids: tuple[str, ...], cohorts: tuple[str, .
         audience_TP=summed(published.audience_CTP),
         volume_TP=summed(published.volume_CTP),
         size_P=np.where(is_told_CP.any(0), size_P, 0),
-        cohorts=int(is_told_CP[:, -1].sum()) if is_told_CP.size else 0,
+        cohorts_P=is_told_CP.sum(0).astype(np.float64),
+        audience_variance=published.terms.audience_variance,
+        volume_variance=published.terms.volume_variance,
     )
 
 
@@ -376,5 +378,8 @@ class Told:
     volume_TP: F64
     # At most the true size; 0 where it may not be shown.
     size_P: I64
-    # Cohorts that were summed in the newest period.
-    cohorts: int
+    # Cohorts that were summed: each brings its noise.
+    cohorts_P: F64
+    # Variance of one cohort's noise, users squared and events squared.
+    audience_variance: float
+    volume_variance: float

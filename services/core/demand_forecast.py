@@ -35,6 +35,8 @@ _RATES = (0.1, 0.2, 0.35, 0.5, 0.7)
 _TREND_RATE, _DAMPING = 0.1, 0.9
 # Below this part of the mean level a series' errors are taken to be as usual at it.
 _LEAST_LEVEL = 0.05
+# At least this part of a series' error is taken not to be noise.
+_LEAST_SIGNAL = 0.1
 # How far a bound's level moves after all errors lay on one side of it.
 ADAPTS = 0.1
 _DEFAULT = "ema_0.35"
@@ -67,14 +69,21 @@ def forecast_demand(seen: Told, horizons: int, granularity: Granularity) -> Dema
     """Forecast what was published of a cohort; nan where nothing was."""
     season = PERIODS_A_YEAR[granularity]
 
-    def of(series_TP: F64) -> SeriesForecast:
-        return forecast_series(series_TP, horizons, season)
+    def of(series_TP: F64, noise_P: F64) -> SeriesForecast:
+        return forecast_series(series_TP, horizons, season, noise_P=noise_P)
 
     return DemandForecast(
-        audience=of(np.maximum(seen.audience_TP, 0)),
-        volume=of(np.maximum(seen.volume_TP, 0)),
-        share=of(shares(seen.volume_TP)),
+        audience=of(np.maximum(seen.audience_TP, 0), seen.cohorts_P * seen.audience_variance),
+        volume=of(np.maximum(seen.volume_TP, 0), seen.cohorts_P * seen.volume_variance),
+        share=of(shares(seen.volume_TP), share_noise(seen)),
     )
+
+
+def share_noise(seen: Told) -> F64:
+    """Return the variance that noise gives a share, period by period; the total is taken as it is."""
+    total_P = np.maximum(np.nansum(np.maximum(seen.volume_TP, 0), axis=0), 1.0)
+    noise_P: F64 = seen.cohorts_P * seen.volume_variance / total_P**2
+    return noise_P
 
 
 def shares(volume_TP: F64) -> F64:
@@ -84,24 +93,36 @@ def shares(volume_TP: F64) -> F64:
     return np.where(total_P > 0, positive_TP / np.maximum(total_P, 1), np.nan)
 
 
-def forecast_series(series_NP: F64, horizons: int, season: int) -> SeriesForecast:
-    """Forecast non-negative series; a gap is nan, and a series without a value stays nan."""
-    series_NP = _from_first(series_NP)
+def forecast_series(
+    series_NP: F64, horizons: int, season: int, *, first: int = 1, noise_P: F64 | None = None
+) -> SeriesForecast:
+    """Forecast non-negative series; a gap is nan, and a series without a value stays nan.
+
+    Args:
+        series_NP: up to now.
+        horizons: periods ahead, the last one.
+        season: periods of one.
+        first: the first one; columns of the answer are of it and those after.
+        noise_P: variance of the noise in each period's values; None means none.
+    """
+    asked = range(first, horizons + 1)
+    noise_P = np.zeros(series_NP.shape[1]) if noise_P is None else noise_P
+    series_NP, noise_P = _from_first(series_NP, noise_P)
     series, periods = series_NP.shape
     if not series or not periods:
-        none_NH = np.full((series, horizons), np.nan)
-        bound_NHQ = np.full((series, horizons, len(QUANTILES)), np.nan)
-        return SeriesForecast(mean_NH=none_NH, bound_NHQ=bound_NHQ, methods=(LAST,) * horizons)
+        none_NH = np.full((series, len(asked)), np.nan)
+        bound_NHQ = np.full((series, len(asked), len(QUANTILES)), np.nan)
+        return SeriesForecast(mean_NH=none_NH, bound_NHQ=bound_NHQ, methods=(LAST,) * len(asked))
     foretold = {name: method(series_NP) for name, method in methods(season).items()}
-    mean_NH = np.zeros((series, horizons))
+    mean_NH = np.zeros((series, len(asked)))
     bounds: list[F64] = []
     chosen: list[str] = []
-    for h in range(1, horizons + 1):
+    for column, h in enumerate(asked):
         truth_NP = _ahead(series_NP, h)
         name = _best({name: ahead(h) for name, ahead in foretold.items()}, truth_NP)
         mean_NP = np.maximum(foretold[name](h), 0)
-        mean_NH[:, h - 1] = mean_NP[:, -1]
-        bounds.append(_bounds(mean_NP, truth_NP, h))
+        mean_NH[:, column] = mean_NP[:, -1]
+        bounds.append(_bounds(mean_NP, truth_NP, noise_P, h))
         chosen.append(name)
     return SeriesForecast(
         mean_NH=mean_NH, bound_NHQ=np.stack(bounds, axis=1), methods=tuple(chosen)
@@ -172,10 +193,11 @@ def _damped(series_NP: F64, rate: float) -> Ahead:
     return lambda h: level_NP + sum(_DAMPING**step for step in range(1, h + 1)) * trend_NP
 
 
-def _from_first(series_NP: F64) -> F64:
+def _from_first(series_NP: F64, noise_P: F64) -> tuple[F64, F64]:
     """Return the columns from the first with a value on."""
     seen = np.flatnonzero(~np.isnan(series_NP).all(axis=0))
-    return series_NP[:, seen[0] :] if len(seen) else series_NP[:, :0]
+    start = int(seen[0]) if len(seen) else series_NP.shape[1]
+    return series_NP[:, start:], noise_P[start:]
 
 
 def _ahead(series_NP: F64, horizon: int) -> F64:
@@ -206,10 +228,12 @@ def _best(made: dict[str, F64], truth_NP: F64) -> str:
     return min(errors, key=lambda name: errors[name])
 
 
-def _bounds(mean_NP: F64, truth_NP: F64, horizon: int) -> F64:
+def _bounds(mean_NP: F64, truth_NP: F64, noise_P: F64, horizon: int) -> F64:
     """Return QUANTILES [N, Q] around the newest mean."""
     error_NP = truth_NP - mean_NP
-    scale_NP = _scales(mean_NP, error_NP)
+    # Of the target; one that is to come is taken to be as noisy as the newest.
+    ahead_P = np.concatenate([noise_P[horizon:], np.repeat(noise_P[-1:], horizon)])
+    scale_NP = _scales(mean_NP, error_NP, ahead_P[: len(noise_P)])
     at_Q = _quantiles(error_NP / scale_NP, horizon)
     bound_NQ: F64 = mean_NP[:, -1:] + at_Q * scale_NP[:, -1:]
     return np.maximum(bound_NQ, 0)
@@ -241,11 +265,15 @@ def _quantiles(ratio_NP: F64, horizon: int) -> F64:
     return at_Q
 
 
-def _scales(mean_NP: F64, error_NP: F64) -> F64:
-    """Return the usual error at each mean: its square follows a power law, fitted on all series."""
+def _scales(mean_NP: F64, error_NP: F64, noise_P: F64) -> F64:
+    """Return the usual error at each mean: its square, less noise, is a power of it, fitted on all."""
     square_NP = error_NP**2
     number_N = np.isfinite(square_NP).sum(1)
     usual_N = np.nansum(square_NP, axis=1) / np.maximum(number_N, 1)
+    noise_N = np.nansum(np.where(np.isfinite(square_NP), noise_P, 0), axis=1) / np.maximum(
+        number_N, 1
+    )
+    usual_N = np.maximum(usual_N - noise_N, _LEAST_SIGNAL * usual_N)
     level_N = np.nansum(mean_NP, axis=1) / np.maximum((~np.isnan(mean_NP)).sum(1), 1)
     fit_N = (number_N > 0) & (usual_N > 0) & (level_N > 0)
     power, base = 1.0, 0.0
@@ -257,5 +285,6 @@ def _scales(mean_NP: F64, error_NP: F64) -> F64:
         base = float(y_N.mean() - power * x_N.mean())
     # The law says little of series that are nearly never there.
     floor = _LEAST_LEVEL * float(level_N[level_N > 0].mean()) if (level_N > 0).any() else 1.0
-    scale_NP: F64 = np.exp(base / 2) * np.maximum(np.nan_to_num(mean_NP), floor) ** (power / 2)
+    square_law_NP = np.exp(base) * np.maximum(np.nan_to_num(mean_NP), floor) ** power
+    scale_NP: F64 = np.sqrt(square_law_NP + noise_P)
     return scale_NP

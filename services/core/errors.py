@@ -81,13 +81,13 @@ class WorseThanLive(CoreError):
 
 
 class EventConflict(CoreError):
-    """One event id came twice in a call with different content. Metadata: event_id."""
+    """One event id came twice in a call with different content. Metadata: event_id, field."""
 
-    def __init__(self, event_id: str) -> None:
-        super().__init__(
-            "this event id comes twice in the call with different content; give each event an id of its own",
-            event_id=event_id,
-        )
+    def __init__(self, event_id: str, field: str) -> None:
+        problem = "comes twice in the call with different content; give each event an id of its own"
+        super().__init__(f"{field}: {problem}", event_id=event_id, field=field)
+        self.field = field
+        self.problem = problem
 
 
 class Overloaded(CoreError):

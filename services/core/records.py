@@ -103,3 +103,20 @@ class ModelInfo:
     trained_until: datetime
     data_sha256: str
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A row that was refused, and why."""
+
+    # Log or file that it came in by; DISPLACED of event_ids.py where it had been stored.
+    source: str
+    # Line of the file; None where it came by an inbox.
+    line: int | None
+    reason: str
+    # None where the row has none that can be read.
+    event_id: str | None
+    user_id: str | None
+    # The row as JSON, cut.
+    excerpt: str
+    ingest_time: datetime

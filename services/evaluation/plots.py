@@ -180,6 +180,27 @@ def burst_example(drawn: dict[str, Any]) -> str:
     return _svg(figure)
 
 
+def demand_fan(drawn: dict[str, Any]) -> str:
+    """Draw a topic's share as it was published, and what was foretold of its last periods."""
+    figure, axis = plt.subplots(figsize=(9, 3))
+    count, ahead = len(drawn["periods"]), len(drawn["mean"])
+    x = np.arange(count - ahead, count)
+    for low, high, alpha in (("0.025", "0.975", 0.15), ("0.1", "0.9", 0.25)):
+        axis.fill_between(
+            x, drawn["bounds"][low], drawn["bounds"][high], color=OURS_COLOUR, alpha=alpha,
+            linewidth=0,
+        )  # fmt: skip
+    axis.plot(x, drawn["mean"], color=OURS_COLOUR, label="expected")
+    published = [float("nan") if value is None else value for value in drawn["published"]]
+    axis.plot(np.arange(count), published, "o-", color="#30363d", markersize=3, linewidth=0.8,
+              label="published")  # fmt: skip
+    shown = np.linspace(0, count - 1, min(count, 8)).astype(int)
+    axis.set_xticks(shown, [drawn["periods"][at] for at in shown])
+    axis.set_ylabel("share of the volume")
+    axis.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     for axis in figure.axes:

@@ -245,6 +245,13 @@ class ModelsAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RejectsQuery:
+    limit: int
+    # What the page before said; empty means from the oldest.
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteQuery:
     model_version: str
     accepts_worse: bool

@@ -28,6 +28,7 @@ from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
+from services.gateway.rejects import Rejects
 from services.gateway.translate import content as content_messages
 from services.gateway.translate import events as event_messages
 from services.gateway.translate import interests as interest_messages
@@ -41,8 +42,10 @@ from services.store.ports import Commit, Inbox
 class EventHandler(events_grpc.EventServiceServicer):
     """EventService."""
 
-    def __init__(self, tenant: str, inbox: Inbox, now: Now, eraser: Eraser) -> None:
-        self._tenant, self._inbox, self._now = tenant, inbox, now
+    def __init__(
+        self, tenant: str, inbox: Inbox, rejects: Rejects, now: Now, eraser: Eraser
+    ) -> None:
+        self._tenant, self._inbox, self._rejects, self._now = tenant, inbox, rejects, now
         self._eraser = eraser
 
     async def RecordEvents(
@@ -63,6 +66,13 @@ class EventHandler(events_grpc.EventServiceServicer):
         rows = event_messages.items_from_pb(request, self._now())
         commit = await self._inbox.append_items(self._tenant, rows)
         return event_messages.items_to_pb(commit)
+
+    async def ListRejects(
+        self, request: events.ListRejectsRequest, context: Any
+    ) -> events.ListRejectsResponse:
+        query = event_messages.rejects_query_from_pb(request)
+        answer = await self._rejects.page(query)
+        return event_messages.rejects_to_pb(answer)
 
 
 class InterestHandler(interests_grpc.InterestServiceServicer):

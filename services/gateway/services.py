@@ -31,6 +31,7 @@ from services.gateway.interests import Interests
 from services.gateway.model_list import ModelList
 from services.gateway.portraits import Portraits
 from services.gateway.recommender import Recommender
+from services.gateway.rejects import Rejects
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
@@ -42,6 +43,7 @@ from services.store.ports import (
     ModelRegistry,
     Overlays,
 )
+from services.store.reject_port import RejectReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Ports:
     reader: InterestReader
     history: HistoryReader
     inbox: Inbox
+    rejects: RejectReader
     registry: ModelRegistry
     overlays: Overlays
     privacy: PrivacyStore
@@ -93,7 +96,7 @@ def services_of(
         ),
         "EventService": partial(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
-            EventHandler(state.tenant, ports.inbox, now, eraser),
+            EventHandler(state.tenant, ports.inbox, Rejects(state, ports.rejects), now, eraser),
         ),
         "InterestService": partial(
             interest_service_pb2_grpc.add_InterestServiceServicer_to_server,

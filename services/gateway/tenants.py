@@ -22,15 +22,14 @@ from services.store.erasures import ErasedUsers
 from services.store.history_reader import ParquetHistory
 from services.store.inbox import DeltaInbox
 from services.store.index import FolderCatalogues
-from services.store.interest_reads import InterestReads
 from services.store.layout import Layout
 from services.store.model_folder import load_ranker
 from services.store.models import FolderRegistry
+from services.store.online_reader import open_online_reader
 from services.store.overlays import open_overlays
 from services.store.privacy import StoredPrivacy
 from services.store.receipts import Receipts
-from services.store.redis_reader import RedisInterestReader
-from services.store.sqlite_reader import SqliteInterestReader
+from services.store.rejects import DeltaRejects
 from services.store.tables import DeltaTables
 from services.store.user_records import UserRecords
 
@@ -45,7 +44,7 @@ class Tenants:
         self._catalogues = FolderCatalogues(layout)
         self._erased = ErasedUsers(layout)
         self._inbox = DeltaInbox(layout, settings.writer)
-        self._reader = open_reader(settings, layout)
+        self._reader = open_online_reader(settings.feast_config(), layout)
         self._history = ParquetHistory(layout)
         self._overlays = open_overlays(layout, settings.online_store, settings.redis_url)
         self._privacy = StoredPrivacy(
@@ -59,6 +58,7 @@ class Tenants:
             ),
         )
         self._demand = FolderDemand(layout)
+        self._rejects = DeltaRejects(layout)
         # One tenant's slow reads leave places for the others.
         self._places = HistoryPlaces(2 * settings.max_history_calls)
         self._polling: list[asyncio.Task[None]] = []
@@ -82,6 +82,7 @@ class Tenants:
             reader=self._reader,
             history=self._history,
             inbox=self._inbox,
+            rejects=self._rejects,
             registry=self._registry,
             overlays=self._overlays,
             privacy=self._privacy,
@@ -105,13 +106,6 @@ class Tenants:
         for task in self._polling:
             task.cancel()
         await self._inbox.close()
-
-
-def open_reader(settings: Settings, layout: Layout) -> InterestReads:
-    """Return the raw reader of the online store that the settings name."""
-    if settings.online_store == "redis":
-        return RedisInterestReader(settings.redis_url)
-    return SqliteInterestReader(layout)
 
 
 def read_ranker(folder: str) -> Ranker:

@@ -21,10 +21,8 @@ from services.core.cleaning import (
     REASON,
     REJECT_SCHEMA,
     clean_events,
-    drop_duplicates,
-    drop_stored,
-    stored_content,
 )
+from services.core.event_ids import settle, told_once
 from services.core.item_cleaning import clean_items, item_conflicts
 from services.core.items import new_versions, with_content_hash
 from services.core.schema import DEFAULT_TENANT, EVENT_ID
@@ -39,9 +37,9 @@ STATE = "intake"
 class PreprocessSummary:
     """What one preprocess took in."""
 
-    # Events stored.
+    # Events more in the table.
     events: int = 0
-    # Events that said again what was stored, or what another of the batch says.
+    # Rows that said again what is stored or was refused, or what another of the batch says.
     duplicates: int = 0
     # Item versions stored.
     items: int = 0
@@ -134,27 +132,20 @@ def _store(
         return PreprocessSummary(erasures=batch.erasures.height)
     raw, refused = _split_erased(tables, tenant, batch.events)
     cleaned = clean_events(raw.with_columns(pl.lit(None, pl.Int64).alias(LINE)), now)
-    distinct = drop_duplicates(cleaned.events)
-    known = tables.known_events(tenant, distinct.events[EVENT_ID])
-    new = drop_stored(distinct.events, stored_content(known))
+    known = tables.known_events(tenant, cleaned.events[EVENT_ID])
+    settled = settle(cleaned.events, known)
     items = clean_items(batch.items, now)
     versions, conflicts = new_versions(with_content_hash(items.items), tables.read_items(tenant))
-    rejects = pl.concat(
-        [
-            refused,
-            cleaned.rejects,
-            distinct.rejects,
-            new.rejects,
-            items.rejects,
-            item_conflicts(conflicts),
-        ]
-    )
-    tables.append_events(tenant, new.events, batch_id)
-    tables.append_items(tenant, versions, batch_id)
+    said = pl.concat([cleaned.rejects, settled.rejects, items.rejects, item_conflicts(conflicts)])
+    untold = tables.untold_rejects(tenant, told_once(said))
+    rejects = pl.concat([refused, untold])
+    # First: once the events are stored, nothing tells any more which of them gave way.
     tables.append_rejects(tenant, rejects, batch_id)
+    tables.append_events(tenant, settled.events, batch_id, settled.displaced)
+    tables.append_items(tenant, versions, batch_id)
     return PreprocessSummary(
-        events=new.events.height,
-        duplicates=distinct.duplicates + new.duplicates,
+        events=settled.events.height - settled.displaced.height,
+        duplicates=settled.duplicates + said.height - untold.height,
         items=versions.height,
         rejected=rejects.height,
         reasons=dict(rejects[REASON].value_counts().iter_rows()),

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from services.core.schema import DEFAULT_TENANT
+from services.core.cleaning import LINE, REASON, SOURCE
+from services.core.schema import DEFAULT_TENANT, EVENT_ID, INGEST_TIME
 from services.pipeline.preprocess import STATE
 from services.runtime.settings import Settings
 from services.store.erasures import pending_erasures
@@ -30,6 +31,34 @@ class Status:
     pending_erasures: int
     # Inbox log -> version up to which it is taken in.
     position: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedRow:
+    """One refused row, without its content."""
+
+    event_id: str
+    source: str
+    line: int | None
+    reason: str
+    ingest_time: str
+
+
+def newest_rejects(
+    settings: Settings, tenant: str = DEFAULT_TENANT, limit: int = 10
+) -> list[RejectedRow]:
+    """Return the rows that were refused last, oldest of them first."""
+    tables = DeltaTables(Layout(settings.data_dir, settings.bucket_count))
+    return [
+        RejectedRow(
+            event_id=row[EVENT_ID] or "",
+            source=row[SOURCE],
+            line=row[LINE],
+            reason=row[REASON],
+            ingest_time=row[INGEST_TIME].isoformat(timespec="seconds"),
+        )
+        for row in tables.read_rejects(tenant).tail(limit).iter_rows(named=True)
+    ]
 
 
 def status(settings: Settings, tenant: str = DEFAULT_TENANT) -> Status:

@@ -130,7 +130,7 @@ def failure_of(error: BaseException, request_id: str) -> Failure:
         metadata={key: str(value)[:MAX_TEXT] for key, value in metadata.items()},
     )
     status = Status(code=code.value[0], message=message, details=[_packed(info)])
-    if isinstance(error, errors.InvalidArgument):
+    if isinstance(error, errors.InvalidArgument | errors.EventConflict):
         status.details.append(_packed(_bad_request(error)))
     if isinstance(error, errors.Overloaded) and error.retry_after_s is not None:
         retry = RetryInfo()
@@ -153,7 +153,7 @@ def _entry(kind: type[errors.CoreError]) -> "tuple[grpc.StatusCode, ErrorReason.
     return grpc.StatusCode.INTERNAL, ErrorReason.ERROR_REASON_INTERNAL
 
 
-def _bad_request(error: errors.InvalidArgument) -> BadRequest:
+def _bad_request(error: errors.InvalidArgument | errors.EventConflict) -> BadRequest:
     violations = (
         error.violations if isinstance(error, InvalidRequest) else ((error.field, error.problem),)
     )

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -40,6 +41,8 @@ _TRIES = 10
 # A file younger than this may belong to a commit under way.
 ORPHAN_HOURS = 1
 
+_ASK_DOCTOR = "`driftline doctor` says what to do"
+
 Actions = list[AddAction | RemoveAction]
 
 
@@ -48,8 +51,13 @@ def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | Non
     path.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame(schema=dict(types))
     for attempt in range(_TRIES):
-        if version(path) >= 0:
-            return
+        try:
+            if version(path) >= 0:
+                _refuse_empty_entries(path)
+                return
+        except (DeltaError, OSError, ValueError) as error:
+            problem = f"cannot open {path.name} ({first_line(error)}); {_ASK_DOCTOR}"
+            raise DependencyUnavailable("event store", problem) from error
         try:
             write_deltalake(
                 str(path),
@@ -60,8 +68,20 @@ def create(path: Path, types: Mapping[str, pl.DataType], partition_by: str | Non
             )
         except DeltaError as error:  # another process may have been first
             if attempt == _TRIES - 1:
-                raise DependencyUnavailable("event store", f"cannot be made: {error}") from error
+                raise DependencyUnavailable(
+                    "event store", f"cannot be made: {first_line(error)}"
+                ) from error
             time.sleep(0.02 * (attempt + 1))
+
+
+def _refuse_empty_entries(path: Path) -> None:
+    # Delta reads an empty entry as a commit of nothing: its rows would silently be gone.
+    for entry in (path / "_delta_log").glob("*.json"):
+        with suppress(FileNotFoundError):  # cleaned up after a checkpoint
+            if not entry.stat().st_size:
+                raise DependencyUnavailable(
+                    "event store", f"has an empty log entry {entry.name}; {_ASK_DOCTOR}"
+                )
 
 
 def append(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> int:
@@ -91,7 +111,37 @@ def append_fast(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> 
     except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
         with suppress(DeltaError, OSError):
             _drop_uncommitted(path, added)
-        raise DependencyUnavailable("event store", f"took no rows: {error}") from error
+        raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
+
+
+def append_instead(
+    path: Path,
+    rows: pl.DataFrame,
+    batch_id: str,
+    changing: Files,
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+) -> int:
+    """Append, and in the same commit replace files by what `change` makes of their rows.
+
+    A batch_id that was committed before changes nothing. Returns the table's version.
+
+    Raises:
+        DependencyUnavailable: nothing was committed.
+    """
+    actions: Actions = []
+
+    def choose(table: DeltaTable) -> Actions:
+        return [] if table.transaction_version(batch_id) is not None else actions
+
+    try:
+        log_of(path).newest()
+        actions += _write_parts(path, rows)
+        actions += _rewritten(path, changing, change, is_merge=False)[0]
+        return _commit(path, choose, batch_id)
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        with suppress(DeltaError, OSError):
+            _drop_uncommitted(path, [one for one in actions if isinstance(one, AddAction)])
+        raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
 
 
 def is_checkpoint_due(version: int) -> bool:
@@ -159,12 +209,25 @@ def read(
     if not names:
         return pl.DataFrame(schema=dict(types))
     paths = [path / name for name in sorted(names)]
-    if where is None:
-        frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
-    else:
-        rows = pl.scan_parquet(paths, hive_partitioning=False, glob=False)
-        frame = rows.filter(where).select(*types).collect()
+    try:
+        if where is None:
+            frame = pl.read_parquet(paths, columns=list(types), hive_partitioning=False, glob=False)
+        else:
+            rows = pl.scan_parquet(paths, hive_partitioning=False, glob=False)
+            frame = rows.filter(where).select(*types).collect()
+    except pl.exceptions.PolarsError as error:
+        raise OSError(f"{_unreadable(path, names)} ({first_line(error)}); {_ASK_DOCTOR}") from error
     return frame.select(pl.col(name).cast(kind) for name, kind in types.items())
+
+
+def _unreadable(path: Path, names: Files) -> str:
+    """Name the first of the files that cannot be read."""
+    for name in sorted(names):
+        try:
+            pl.scan_parquet(path / name, glob=False).select(pl.len()).collect()
+        except (OSError, pl.exceptions.PolarsError):
+            return f"{path.name}/{name} is damaged"
+    return f"a file of {path.name} is damaged"
 
 
 def forget(path: Path, consumed: Files) -> None:
@@ -191,6 +254,15 @@ def rewrite(
     The log tells nothing of the rows that went. `is_merge` makes one file per bucket of many. The
     old files stay on the disk until `sweep`.
     """
+    actions, removed = _rewritten(path, names, change, is_merge=is_merge)
+    _commit(path, lambda _: actions)
+    return removed
+
+
+def _rewritten(
+    path: Path, names: Files, change: Callable[[pl.DataFrame], pl.DataFrame], *, is_merge: bool
+) -> tuple[Actions, int]:
+    """Write what becomes of files; returns the actions that put it in their place, and rows less."""
     groups: dict[object, list[str]] = {}
     for name, (_, bucket) in names.items():
         groups.setdefault(bucket if is_merge else name, []).append(name)
@@ -206,8 +278,7 @@ def rewrite(
         actions += [_remove(name, bucket) for name in group]
         if not new.is_empty():
             actions.append(_write(path, new, bucket))
-    _commit(path, lambda _: actions)
-    return removed
+    return actions, removed
 
 
 def sweep(path: Path, *, is_owner: bool) -> None:
@@ -261,6 +332,20 @@ def _open_at(path: Path, version: int) -> DeltaTable | None:
         return None
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the trace of another language that may follow."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def sizes(table: DeltaTable) -> dict[str, tuple[int, int | None]]:
+    """Return bytes and rows of each live file, as the log says."""
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    if actions.is_empty():
+        return {}
+    columns = (actions[name].to_list() for name in ("path", "size_bytes", "num_records"))
+    return {unquote(path): (size, rows) for path, size, rows in zip(*columns, strict=True)}
+
+
 def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     folder = "" if bucket is None else f"{BUCKET}={bucket}/"
     name = f"{folder}part-{uuid.uuid4().hex}.parquet"
@@ -297,9 +382,12 @@ def _write_parts(path: Path, rows: pl.DataFrame) -> list[AddAction]:
     ]
 
 
-def _commit(path: Path, choose: Callable[[DeltaTable], Actions]) -> int:
+def _commit(
+    path: Path, choose: Callable[[DeltaTable], Actions], batch_id: str | None = None
+) -> int:
     """Commit what `choose` says of the newest state, again while others commit in between."""
-    properties = CommitProperties(max_commit_retries=100)
+    marks = [Transaction(batch_id, 1)] if batch_id else None
+    properties = CommitProperties(app_transactions=marks, max_commit_retries=100)
     for attempt in range(_TRIES):
         table = DeltaTable(str(path))
         since = table.version()

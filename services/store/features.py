@@ -28,7 +28,7 @@ from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
 from services.store.redis_erasure import delete_hashes
-from services.store.wire import entity_key, redis_key
+from services.store.wire import entity_key, redis_key, redis_time_field
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -133,13 +133,48 @@ class FeastFeatures:
         """Remove users from every view of a space, online and offline."""
         if not user_ids:
             return
-        offline_parts.erase(self._layout, tenant, space_id, user_ids)
         keys = [entity_key(names.USER_ID, user_id) for user_id in user_ids]
         with self._alone(tenant), _named("the online store"):
             if self._config.is_sqlite:
                 self._erase_sqlite(tenant, space_id, keys)
             else:
                 self._erase_redis(tenant, keys)
+        # Last: offline rows are what a retry compares with.
+        offline_parts.erase(self._layout, tenant, space_id, user_ids)
+
+    def forget_online(self, tenant: str, view: str, ids: Sequence[str]) -> None:
+        """Remove rows of one view from the online store alone."""
+        (key,) = view_named(view).join_keys
+        keys = [entity_key(key, id_) for id_ in ids]
+        if not keys:
+            return
+        with self._alone(tenant), _named("the online store"):
+            if self._config.is_sqlite:
+                self._forget_sqlite(tenant, view, keys)
+            else:
+                self._forget_redis(tenant, view, keys)
+
+    def _forget_sqlite(self, tenant: str, view: str, keys: list[bytes]) -> None:
+        path = self._layout.feast_dir(tenant) / "online.db"
+        table = f"{tenant}_{view}"
+        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
+            found = "SELECT 1 FROM sqlite_master WHERE name = ?"
+            if connection.execute(found, (table,)).fetchone():
+                connection.executemany(
+                    f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 - names are ours
+                    [(key,) for key in keys],
+                )
+
+    def _forget_redis(self, tenant: str, view: str, keys: list[bytes]) -> None:
+        import redis
+
+        # Without its time a row is not there, and any other is newer.
+        field = redis_time_field(view)
+        with redis.Redis.from_url(self._config.redis_url, socket_timeout=_BUSY_S) as client:
+            pipe = client.pipeline(transaction=False)
+            for key in keys:
+                pipe.hdel(redis_key(tenant, key), field)
+            pipe.execute()
 
     def _erase_sqlite(self, tenant: str, space_id: str, keys: list[bytes]) -> None:
         path = self._layout.feast_dir(tenant) / "online.db"

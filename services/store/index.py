@@ -153,11 +153,10 @@ class FolderCatalogues:
     def _verify(self, folder: Path, sha256_of: dict[str, str]) -> None:
         if folder in self._verified:
             return
-        for name in ("vectors.npy", "items.parquet", *({TOPICS} & sha256_of.keys())):
-            if _sha256(folder / name) != sha256_of[name]:
-                raise DependencyUnavailable(
-                    "the item index", f"has a damaged {name} in {folder.name}; publish it again"
-                )
+        for name in _differing(folder, sha256_of):
+            raise DependencyUnavailable(
+                "the item index", f"has a damaged {name} in {folder.name}; publish it again"
+            )
         self._verified.add(folder)
 
     def _current_folder(self, tenant: str, space_id: str) -> Path:
@@ -173,6 +172,24 @@ class FolderCatalogues:
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[KEPT_GENERATIONS - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Return the names of a generation's files that are not as they were published."""
+    try:
+        sha256_of = json.loads((folder / "manifest.json").read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["manifest.json"]
+    return _differing(folder, sha256_of)
+
+
+def _differing(folder: Path, sha256_of: dict[str, str]) -> list[str]:
+    names = ("vectors.npy", "items.parquet", *({TOPICS} & sha256_of.keys()))
+    return [
+        name
+        for name in names
+        if not (folder / name).exists() or _sha256(folder / name) != sha256_of.get(name)
+    ]
 
 
 def check_catalogue(catalogue: Catalogue) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from services.core.cleaning import SOURCE
+from services.core.cleaning import LINE, SOURCE
 from services.core.errors import Cancelled, Overloaded
+from services.core.event_ids import SAME_REJECT
 from services.core.schema import (
     EVENT_ID,
     EVENT_TIME,
@@ -21,6 +22,7 @@ from services.core.schema import (
     USER_ID,
     bucket_of,
 )
+from services.store.counts import TableCounts
 from services.store.erasing import Left, Removed, Until
 from services.store.erasures import covered, drop_erased, tombstones
 from services.store.event_frames import (
@@ -33,7 +35,9 @@ from services.store.event_frames import (
     shape,
     stamp,
 )
-from services.store.ports import Commit, InboxBatch, TableCounts
+from services.store.ports import Commit, InboxBatch
+from services.store.reject_port import RejectPage
+from services.store.rejects import page_of
 from services.store.turns import never
 
 
@@ -45,6 +49,8 @@ class EventMemory:
     logs: dict[tuple[str, str], list[pl.DataFrame]] = field(default_factory=dict)
     # (tenant, table) -> commits, with the batch that made each.
     tables: dict[tuple[str, str], list[tuple[str, pl.DataFrame]]] = field(default_factory=dict)
+    # tenant -> (version, user) of events that gave way to others.
+    gone: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     states: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     locks: dict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock))
 
@@ -113,9 +119,23 @@ class MemoryTables:
             commits = self._memory.logs.get((tenant, name), [])
             commits[:end] = [rows.clear() for rows in commits[:end]]
 
-    def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
-        kept = drop_erased(self, tenant, shape(rows, EVENTS))
-        return self._append(tenant, "events", kept, batch_id)
+    def append_events(
+        self,
+        tenant: str,
+        rows: pl.DataFrame,
+        batch_id: str,
+        displaced: pl.DataFrame | None = None,
+    ) -> int:
+        commits = self._memory.tables.setdefault((tenant, "events"), [])
+        if displaced is not None and batch_id not in {batch for batch, _ in commits}:
+            commits[:] = [
+                (batch, kept.join(displaced, on=EVENT_ID, how="anti")) for batch, kept in commits
+            ]
+            gone = self._memory.gone.setdefault(tenant, [])
+            gone += [(len(commits), user) for user in displaced[USER_ID]]
+        return self._append(
+            tenant, "events", drop_erased(self, tenant, shape(rows, EVENTS)), batch_id
+        )
 
     def append_items(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
         return self._append(tenant, "items", shape(rows, ITEMS), batch_id)
@@ -140,7 +160,11 @@ class MemoryTables:
 
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
         rows = self._rows(tenant, "events", EVENTS, max(0, since_version))
-        users = rows.filter(self._in_bucket(rows, bucket))[USER_ID].unique().sort()
+        gone = [user for at, user in self._memory.gone.get(tenant, []) if at >= since_version]
+        named = pl.concat(
+            [rows.select(USER_ID), pl.DataFrame({USER_ID: gone}, {USER_ID: pl.String})]
+        )
+        users = named.filter(self._in_bucket(named, bucket))[USER_ID].unique().sort()
         return users.to_list(), len(self._memory.tables.get((tenant, "events"), []))
 
     def read_items(self, tenant: str) -> pl.DataFrame:
@@ -148,6 +172,15 @@ class MemoryTables:
 
     def read_rejects(self, tenant: str) -> pl.DataFrame:
         return self._rows(tenant, "rejects", REJECTS).sort(INGEST_TIME, SOURCE, "line")
+
+    def untold_rejects(self, tenant: str, rejects: pl.DataFrame) -> pl.DataFrame:
+        told = self.read_rejects(tenant).filter(pl.col(LINE).is_null())
+        return shape(rejects, REJECTS).join(
+            told, on=[*SAME_REJECT, LINE], how="anti", nulls_equal=True
+        )
+
+    def rejects(self, tenant: str, *, limit: int, after: str = "") -> RejectPage:
+        return page_of(self._rows(tenant, "rejects", REJECTS).lazy(), limit=limit, after=after)
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         waiting = self.read_inbox(tenant, position)

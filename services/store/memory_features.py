@@ -122,6 +122,11 @@ class MemoryFeatures(InterestReads):
             for key, rows in parts.items():
                 parts[key] = rows.filter(~pl.col(names.USER_ID).is_in(user_ids))
 
+    def forget_online(self, tenant: str, view: str, ids: Sequence[str]) -> None:
+        """Remove rows of one view from what is served."""
+        for id_ in ids:
+            self._online.get((tenant, view), {}).pop(id_, None)
+
     def erase_everywhere(
         self, tenant: str, bucket: int, user_ids: Sequence[str]
     ) -> dict[str, Removed]:

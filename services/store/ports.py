@@ -15,10 +15,18 @@ from services.core.burst_everyone import PopulationBursts, UserBursts
 from services.core.corrections import Correction
 from services.core.demand_release import Release
 from services.core.ranking import ItemStats
-from services.core.records import F32, Forecast, InterestVector, ModelInfo, Profile, RankState
+from services.core.records import (
+    F32,
+    Forecast,
+    InterestVector,
+    ModelInfo,
+    Profile,
+    RankState,
+)
 from services.core.schema import Granularity
 from services.core.topics import Topics
 from services.core.tower import BackboneSpec
+from services.store.counts import TableCounts
 from services.store.erasing import ErasableTables, Left, Removed
 
 if TYPE_CHECKING:  # polars costs 0.1 s and 60 MB; readers do without it
@@ -178,6 +186,10 @@ class FeatureWriter(Protocol):
         """Remove users from every view of a space, online and offline."""
         ...
 
+    def forget_online(self, tenant: str, view: str, ids: Sequence[str]) -> None:
+        """Remove rows of one view from the online store alone; any row written after is newer."""
+        ...
+
     def erase_everywhere(
         self, tenant: str, bucket: int, user_ids: Sequence[str]
     ) -> dict[str, Removed]:
@@ -236,22 +248,6 @@ class InboxBatch:
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableCounts:
-    """How many rows are stored."""
-
-    events: int
-    # Versions of items, and items.
-    item_versions: int
-    items: int
-    # Reason -> rows.
-    rejects: dict[str, int]
-    # Rows in the inboxes after a position.
-    waiting_events: int
-    waiting_items: int
-    waiting_erasures: int
-
-
 class EventTables(ErasableTables, Protocol):
     """Delta tables of events, items and rejects, and where the pipeline stands in the inboxes.
 
@@ -286,8 +282,17 @@ class EventTables(ErasableTables, Protocol):
         """
         ...
 
-    def append_events(self, tenant: str, rows: "pl.DataFrame", batch_id: str) -> int:
-        """Append clean events; a `batch_id` seen before appends nothing. Returns the table's version."""
+    def append_events(
+        self,
+        tenant: str,
+        rows: "pl.DataFrame",
+        batch_id: str,
+        displaced: "pl.DataFrame | None" = None,
+    ) -> int:
+        """Append clean events and remove `displaced` ones, in one step; returns the table's version.
+
+        A `batch_id` seen before changes nothing.
+        """
         ...
 
     def append_items(self, tenant: str, rows: "pl.DataFrame", batch_id: str) -> int:
@@ -312,7 +317,7 @@ class EventTables(ErasableTables, Protocol):
         ...
 
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
-        """Return users of a bucket with events committed after a version of the table, and its newest.
+        """Return users of a bucket with events new or gone since a version of the table, and its newest.
 
         May name more users than changed (after an erasure, or where the version is gone), never
         fewer.
@@ -325,6 +330,10 @@ class EventTables(ErasableTables, Protocol):
 
     def read_rejects(self, tenant: str) -> "pl.DataFrame":
         """Return every reject, oldest first."""
+        ...
+
+    def untold_rejects(self, tenant: str, rejects: "pl.DataFrame") -> "pl.DataFrame":
+        """Return the rejects less those without a line that are stored already."""
         ...
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from services.core.cleaning import SOURCE
 from services.core.errors import DependencyUnavailable
+from services.core.event_ids import DISPLACED
 from services.core.schema import (
     BUCKET,
     EVENT_ID,
@@ -30,6 +31,7 @@ from services.core.schema import (
     bucket_of,
 )
 from services.store import delta
+from services.store.counts import TableCounts
 from services.store.delta_log import Files
 from services.store.erasing import Left, Removed, Until
 from services.store.erasures import drop_erased, tombstones
@@ -37,7 +39,8 @@ from services.store.event_frames import EVENTS, ITEMS, LOGS, REJECTS, empty, sha
 from services.store.event_ids import EventIds
 from services.store.layout import Layout, read_json, write_json
 from services.store.leases import leases
-from services.store.ports import InboxBatch, TableCounts
+from services.store.ports import InboxBatch
+from services.store.rejects import untold
 from services.store.table_erasure import erase_rejects, erase_rows
 from services.store.turns import alone, named_lock, never, publishing
 
@@ -59,7 +62,7 @@ class DeltaTables:
     def __init__(self, layout: Layout, *, batch_rows: int = BATCH_ROWS) -> None:
         self._layout = layout
         self._batch_rows = batch_rows
-        self._made: set[str] = set()
+        self._made: set[tuple[str, str]] = set()
         # Item versions by tenant, as of a version of their table.
         self._items: dict[str, tuple[int, pl.DataFrame]] = {}
 
@@ -102,7 +105,7 @@ class DeltaTables:
                 is_last &= is_all
                 if budget is not None:
                     budget = max(0, budget - _row_count(chosen))
-                rows = delta.read(self._log_dir(tenant, name), chosen, LOGS[log])
+                rows = self._log_rows(tenant, name, chosen)
                 parts[log].append(rows.with_columns(pl.lit(name).alias(SOURCE)))
         read = {log: _stack(frames, LOGS[log]) for log, frames in parts.items()}
         return InboxBatch(
@@ -128,19 +131,38 @@ class DeltaTables:
             if len(consumed) >= enough:
                 delta.forget(path, consumed)
 
-    def append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
-        """Append clean events; a `batch_id` seen before appends nothing. Returns the version."""
+    def append_events(
+        self,
+        tenant: str,
+        rows: pl.DataFrame,
+        batch_id: str,
+        displaced: pl.DataFrame | None = None,
+    ) -> int:
+        """Append clean events in place of `displaced` ones, in one commit; returns the version."""
         with self._lock(tenant, "tables"):
             # Looked at under the lock of an erasure: what it covers never comes in behind it.
-            return self._append_events(tenant, drop_erased(self, tenant, rows), batch_id)
+            kept = drop_erased(self, tenant, rows)
+            return self._append_events(tenant, kept, batch_id, displaced)
 
-    def _append_events(self, tenant: str, rows: pl.DataFrame, batch_id: str) -> int:
+    def _append_events(
+        self, tenant: str, rows: pl.DataFrame, batch_id: str, displaced: pl.DataFrame | None
+    ) -> int:
         users = rows.select(USER_ID).unique()
         buckets = [bucket_of(user, self._layout.bucket_count) for user in users[USER_ID]]
         users = users.with_columns(pl.Series(BUCKET, buckets, dtype=pl.Int32))
         shaped = shape(rows.join(users, on=USER_ID, how="left"), EVENTS | {BUCKET: pl.Int32()})
         path = self._table(tenant, "events")
-        version = delta.append(path, shaped.sort(BUCKET, USER_ID, EVENT_TIME), batch_id)
+        ordered = shaped.sort(BUCKET, USER_ID, EVENT_TIME)
+        if displaced is None or displaced.is_empty():
+            version = delta.append(path, ordered, batch_id)
+        else:
+            version = delta.append_instead(
+                path,
+                ordered,
+                batch_id,
+                self._files_with(path, displaced),
+                lambda old: old.join(displaced, on=EVENT_ID, how="anti", maintain_order="left"),
+            )
         self._merge_events(tenant)
         return version
 
@@ -191,15 +213,24 @@ class DeltaTables:
     def changed_users(self, tenant: str, bucket: int, since_version: int) -> tuple[list[str], int]:
         """Return users of a bucket with events committed after a version, and the newest one."""
         path = self._table(tenant, "events")
-        columns = {EVENT_ID: EVENTS[EVENT_ID], USER_ID: EVENTS[USER_ID]}
 
         def look() -> tuple[list[str], int]:
             added, version = delta.new_files(path, since_version)
-            rows = delta.read(path, _of_bucket(added, bucket), columns)
             replaced = _of_bucket(delta.gone_files(path, since_version), bucket)
+            columns = EVENTS if replaced else {USER_ID: EVENTS[USER_ID]}
+            rows = delta.read(path, _of_bucket(added, bucket), columns)
             if replaced and all((path / name).exists() for name in replaced):
-                # A merge moved these rows; they are not new.
-                rows = rows.join(delta.read(path, replaced, columns), on=EVENT_ID, how="anti")
+                # A merge moved these rows; they are not new. What is in one of the two alone is.
+                old = delta.read(path, replaced, columns)
+                rows = pl.concat(
+                    [
+                        rows.join(old, on=[*EVENTS], how="anti"),
+                        old.join(rows, on=[*EVENTS], how="anti"),
+                    ]
+                ).select(USER_ID)
+            elif replaced:
+                # Of whom an event gave way cannot be seen any more; the rejects name them.
+                rows = pl.concat([rows.select(USER_ID), self._displaced_users(tenant, bucket)])
             return sorted(rows[USER_ID].unique().to_list()), version
 
         return _retried(look)
@@ -225,6 +256,11 @@ class DeltaTables:
         path = self._table(tenant, "rejects")
         rows = _retried(lambda: delta.read(path, delta.files(path), REJECTS))
         return rows.sort(INGEST_TIME, SOURCE, "line")
+
+    def untold_rejects(self, tenant: str, rejects: pl.DataFrame) -> pl.DataFrame:
+        """Return rejects less those without a line that are stored already."""
+        path = self._table(tenant, "rejects")
+        return _retried(lambda: untold(path, delta.files(path), shape(rejects, REJECTS)))
 
     def counts(self, tenant: str, position: dict[str, int]) -> TableCounts:
         """Count what is stored, and what waits after a position."""
@@ -338,6 +374,10 @@ class DeltaTables:
         """Return the turn of who erases."""
         return alone(self._layout.state_dir(tenant))
 
+    def _log_rows(self, tenant: str, name: str, chosen: Files) -> pl.DataFrame:
+        log = name.partition("/")[2]
+        return _retried(lambda: delta.read(self._log_dir(tenant, name), chosen, LOGS[log]))
+
     def _choose(
         self, tenant: str, name: str, since: int, until: int | None, budget: int | None
     ) -> tuple[Files, int, bool]:
@@ -358,6 +398,29 @@ class DeltaTables:
         chosen, version = delta.new_files(path, since, low)
         return chosen, version, version == newest
 
+    def _files_with(self, path: Path, gone: pl.DataFrame) -> Files:
+        """Return the files that hold any of these events."""
+        buckets = {bucket_of(user, self._layout.bucket_count) for user in gone[USER_ID].unique()}
+        ids = gone.lazy().select(EVENT_ID)
+        found: Files = {}
+        for name, facts in delta.files(path).items():
+            if facts[1] in buckets:
+                lazy = pl.scan_parquet(path / name, hive_partitioning=False, glob=False)
+                matched = lazy.select(EVENT_ID).join(ids, on=EVENT_ID, how="semi")
+                if matched.select(pl.len()).collect().item():
+                    found[name] = facts
+        return found
+
+    def _displaced_users(self, tenant: str, bucket: int) -> pl.DataFrame:
+        rejects = self.read_rejects(tenant)
+        users = rejects.filter(pl.col(SOURCE) == DISPLACED).select(USER_ID).drop_nulls().unique()
+        count = self._layout.bucket_count
+        return users.filter(
+            pl.Series(
+                [bucket_of(user, count) == bucket for user in users[USER_ID]], dtype=pl.Boolean
+            )
+        )
+
     def _merge_events(self, tenant: str) -> None:
         path = self._table(tenant, "events")
         by_bucket: dict[int | None, Files] = {}
@@ -373,11 +436,11 @@ class DeltaTables:
 
     def _table(self, tenant: str, table: str) -> Path:
         path = self._layout.tenant_dir(tenant) / table
-        if tenant not in self._made:
-            delta.create(self._layout.events_dir(tenant), EVENTS | {BUCKET: pl.Int32()}, BUCKET)
-            delta.create(self._layout.items_dir(tenant), ITEMS)
-            delta.create(self._layout.rejects_dir(tenant), REJECTS)
-            self._made.add(tenant)
+        # Each by itself: one that is damaged does not shut the others.
+        if (tenant, table) not in self._made:
+            types = {"events": EVENTS | {BUCKET: pl.Int32()}, "items": ITEMS, "rejects": REJECTS}
+            delta.create(path, types[table], BUCKET if table == "events" else None)
+            self._made.add((tenant, table))
         return path
 
     def _log_dir(self, tenant: str, name: str) -> Path:
@@ -422,5 +485,6 @@ def _retried(look: Callable[[], Answer]) -> Answer:
             return look()
         except (OSError, pl.exceptions.ComputeError, DeltaError) as error:
             if attempt == _READ_TRIES - 1:
-                raise DependencyUnavailable("event store", f"cannot be read: {error}") from error
+                problem = f"cannot be read: {delta.first_line(error)}"
+                raise DependencyUnavailable("event store", problem) from error
     raise AssertionError

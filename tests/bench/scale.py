@@ -26,13 +26,11 @@ from services.core.records import F32
 from services.core.schema import EVENT_ID, EVENT_TIME, USER_ID
 from services.core.tower import BackboneSpec
 from services.pipeline.complete_journey import complete_journey_events
-from services.pipeline.preprocess import preprocess
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
 from services.store.ports import TextEncoder
-from services.store.tables import DeltaTables
 from tests.bench.page import write_page
 from tests.bench.pairs import OUT, PACKAGES, machine, versions, write
 from tests.bench.refresh_delta import WritePath, households, prepare
@@ -118,7 +116,7 @@ def run_size(folder: Path, copies: list[Path], size: int) -> Cost:
         users=[],
     )
     layout = Layout(settings.data_dir, settings.bucket_count)
-    inbox, tables = InboxWriter(layout, "bench"), DeltaTables(layout)
+    inbox = InboxWriter(layout, "bench")
     # Imports, and the registry: what every process pays once would hide the slope of small sizes.
     path.refresh(is_full=False)
     steps: dict[str, float] = {}
@@ -133,9 +131,9 @@ def run_size(folder: Path, copies: list[Path], size: int) -> Cost:
         rows = pl.read_parquet(copy)
         events += len(rows)
         inbox.append("events", rows)
-        preprocess(tables, settings)
-        step("intake")
-    vectors, forecasts = path.refresh(is_full=False, on_step=step)
+        step("inbox")
+    # Full, so that popularity is counted too: what is not made yet is made either way.
+    vectors, forecasts = path.refresh(is_full=True, on_step=step)
     return Cost(
         size=size,
         events=events,

@@ -41,5 +41,5 @@ def test_a_size_publishes_vectors_and_forecasts_of_all_its_copies(tmp_path):
     assert found.events == 2 * len(planted())
     assert found.vectors > 0
     assert found.forecasts > 0
-    assert set(found.cpu_s_by_step) == {"intake", "items", "interests", "forecasts"}
+    assert set(found.cpu_s_by_step) == {"inbox", "intake", "items", "interests", "forecasts"}
     assert 0 < sum(found.cpu_s_by_step.values()) <= found.cpu_s * 1.01

@@ -36,7 +36,12 @@ def seen(slopes=(8.0, 0.0, 0.0), periods=40):
     mean = level + np.array(slopes)[:, None] * np.arange(periods)
     volume_TP = rng.poisson(mean).astype(float)
     return Told(
-        audience_TP=volume_TP // 2, volume_TP=volume_TP, size_P=np.full(periods, 900), cohorts=1
+        audience_TP=volume_TP // 2,
+        volume_TP=volume_TP,
+        size_P=np.full(periods, 900),
+        cohorts_P=np.ones(periods),
+        audience_variance=2.0,
+        volume_variance=90.0,
     )
 
 

@@ -184,3 +184,13 @@ def test_an_index_of_an_older_version_gets_topics_at_the_next_refresh(tmp_path, 
     monkeypatch.setattr(items, "STATS_MAX_AGE", timedelta(0))
     refresh(w)
     assert catalogue(w).topics is not None
+
+
+def test_one_encoder_takes_items_that_came_after_its_last_refresh(tmp_path):
+    w = world(tmp_path)
+    encoder = w.encoder
+    for names in (("tea", "milk"), ("socks",), ("rye", "jam")):
+        w.add_items(*[item(name) for name in names])
+        made = encoder.refresh_items(DEFAULT_TENANT, is_full=False, cancelled=lambda: False)
+        assert made.encoded_text_count == len(names)
+    assert made.item_count == 5

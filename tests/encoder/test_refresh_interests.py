@@ -307,3 +307,17 @@ def test_only_the_granularities_asked_for_are_made(tmp_path):
     refresh(w)
     assert copies(w, WEEK) > 0
     assert copies(w, Granularity.DAY) == copies(w, Granularity.MONTH) == 0
+
+
+def test_a_user_whose_event_gave_way_to_another_users_is_made_anew(tmp_path):
+    w = ready(tmp_path)
+    w.add_events(event("ann", "tea", "2026-03-03"), event("bob", "tea", "2026-03-03"))
+    refresh(w)
+    stored = w.tables.read_events(DEFAULT_TENANT)
+    gone = stored.filter(user_id="ann")
+    w.tables.append_events(
+        DEFAULT_TENANT, gone.with_columns(user_id=pl.lit("eve")), "conflict", gone
+    )
+    refresh(w)
+    assert {user for user, _ in published(w)} == {"bob", "eve"}
+    assert "ann" not in w.features.user_ids(f"interest_week__{w.space_id}")

@@ -77,6 +77,8 @@ REQUESTS: list[tuple[Any, Translate]] = [
     (content_service_pb2.DraftBriefRequest, _at_now(content.brief_query_from_pb)),
     (privacy_service_pb2.GetErasureRequest, lambda request: request.erasure_id),
     (privacy_service_pb2.ExportUserRequest, privacy.user_from_pb),
+    (ev.ListRejectsRequest, events.rejects_query_from_pb),
+    (forecaster_service_pb2.RefreshPopulationRequest, forecaster.population_tenant_from_pb),
 ]
 ENDINGS = (".csv", ".jsonl", ".parquet", ".tsv")
 

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 from driftline.v1 import event_pb2
 from driftline.v1 import event_service_pb2 as pb
+from driftline.v1 import privacy_service_pb2 as privacy
 
 from services.core.errors import DependencyUnavailable, Overloaded
+from services.core.schema import DEFAULT_TENANT
 from tests.gateway.world import NOW, World, refusal, serve, stamp
 
 
@@ -70,7 +73,8 @@ async def test_an_unset_value_is_the_same_as_one(world):
 async def test_one_id_with_two_contents_stores_nothing(world):
     failed = await refusal(record(world, event("e0"), event("e1"), event("e1", value=2.0)))
     assert (failed.code, failed.reason) == ("ALREADY_EXISTS", "EVENT_CONFLICT")
-    assert failed.metadata == {"event_id": "e1"}
+    assert failed.metadata == {"event_id": "e1", "field": "events[2].event_id"}
+    assert list(failed.fields) == ["events[2].event_id"]
     assert world.events().events.is_empty()
 
 
@@ -130,6 +134,60 @@ async def test_a_store_that_takes_no_writes_is_unavailable():
     for one in failed:
         assert (one.code, one.reason) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
         assert one.metadata == {"dependency": "event store"}
+
+
+def refused(event_id, user="u", at=NOW):
+    return pl.DataFrame(
+        {
+            "source": ["gateway-0/events"],
+            "line": [None],
+            "reason": ["kind is missing"],
+            "event_id": [event_id],
+            "user_id": [user],
+            "raw": [f'{{"event_id":"{event_id}"}}'],
+            "ingest_time": [at],
+        }
+    )
+
+
+async def rejects(world, **request):
+    return await world.event_service.ListRejects(pb.ListRejectsRequest(**request))
+
+
+async def test_rejects_come_page_by_page_oldest_first(world):
+    for number in range(5):
+        # Two of one instant, as rows of one commit are.
+        at = NOW + timedelta(minutes=number // 2)
+        world.tables.append_rejects(DEFAULT_TENANT, refused(f"e{number}", at=at), f"b{number}")
+    seen, token = [], ""
+    while not seen or token:
+        page = await rejects(world, page_size=2, page_token=token)
+        seen, token = [*seen, *page.rejects], page.next_page_token
+        # What comes in meanwhile does not shift the pages.
+        world.tables.append_rejects(DEFAULT_TENANT, refused("old", at=NOW - timedelta(1)), "old")
+    assert sorted(row.event_id for row in seen) == ["e0", "e1", "e2", "e3", "e4"]
+    assert [row.ingest_time.ToDatetime(UTC) for row in seen] == [
+        NOW + timedelta(minutes=n // 2) for n in range(5)
+    ]
+    first = seen[0]
+    assert (first.source, first.line, first.reason) == ("gateway-0/events", 0, "kind is missing")
+    assert first.excerpt == f'{{"event_id":"{first.event_id}"}}'
+
+
+async def test_no_rejects_are_an_empty_page(world):
+    assert not (await rejects(world)).rejects
+
+
+async def test_a_foreign_page_token_is_refused(world):
+    failed = await refusal(rejects(world, page_token="no token"))
+    assert (failed.code, list(failed.fields)) == ("INVALID_ARGUMENT", ["page_token"])
+
+
+async def test_an_erased_users_rejects_are_hidden_at_once(world):
+    world.tables.append_rejects(DEFAULT_TENANT, refused("theirs", user="gone"), "1")
+    world.tables.append_rejects(DEFAULT_TENANT, refused("others"), "2")
+    await world.privacy_service.EraseUser(privacy.EraseUserRequest(user_id="gone"))
+    assert [row.event_id for row in (await rejects(world)).rejects] == ["others"]
 
 
 async def test_a_full_inbox_is_overload():

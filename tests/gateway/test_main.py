@@ -37,7 +37,7 @@ from services.runtime.settings import Settings
 from services.store.layout import Layout
 layout = Layout(Path({str(tmp_path)!r}), 8)
 for store in ("sqlite", "redis"):
-    tenants.open_reader(Settings(online_store=store), layout)
+    tenants.open_online_reader(Settings(online_store=store).feast_config(), layout)
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

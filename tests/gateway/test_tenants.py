@@ -61,6 +61,10 @@ def asks(of: str) -> dict[str, list[Any]]:
         "EventService/UpsertItems": [
             event_service_pb2.UpsertItemsRequest(items=[event_pb2.Item(item_id=item, title="x")])
         ],
+        "EventService/ListRejects": [
+            event_service_pb2.ListRejectsRequest(),
+            event_service_pb2.ListRejectsRequest(page_token=f"MARK-{of}"),
+        ],
         "InterestService/GetInterest": [
             pb.GetInterestRequest(user_id=user, granularity="GRANULARITY_WEEK"),
             pb.GetInterestRequest(user_id=user, granularity="GRANULARITY_WEEK", as_of=PAST),

@@ -329,6 +329,7 @@ async def serve(world: World, **settings: Any) -> AsyncIterator[World]:
         reader=world.features,
         history=world.history or world.features,
         inbox=world.inbox or MemoryInbox(world.memory, "gateway-0"),
+        rejects=world.tables,
         registry=world.registry,
         overlays=world.overlays,
         privacy=world.privacy,

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from services.core.classify import BULK_DAY_EVENTS
 from services.core.periods import closed_before
 from services.core.ranking import ItemStats
 from services.core.schema import DEFAULT_TENANT, Granularity
@@ -147,12 +148,17 @@ def test_without_a_catalogue_or_its_topics_nothing_is_published(world):
 
 
 def test_bulk_days_are_nobodys_demand(world):
-    _, quiet = World().refresh()
+    """Noise of scale 8 at most; ten bots' events would be 80 more, and ten users more."""
     at = START + timedelta(weeks=9, days=1)
-    bulk = pl.concat([world.events.head(1)] * 3000).with_columns(
-        pl.lit("bot").alias("user_id"), pl.lit("tea-01").alias("item_id"),
+    bulk = pl.concat([world.events.head(1)] * (BULK_DAY_EVENTS + 1)).with_columns(
+        pl.lit("tea-01").alias("item_id"),
         pl.lit(at).cast(pl.Datetime("us", "UTC")).alias("event_time"),
-    )  # fmt: skip
-    world.append(bulk, "bulk")
-    _, noisy = world.refresh(settings={"demand_event_cap": 1000})
-    assert noisy.told("all").volume_TP[0, -1] < quiet.told("all").volume_TP[0, -1] + 2900
+    )
+    settings = {"demand_epsilon": 10.0}
+    _, quiet = World().refresh(settings=settings)
+    for number in range(10):
+        world.append(bulk.with_columns(pl.lit(f"bot{number}").alias("user_id")), f"bulk{number}")
+    _, noisy = world.refresh(settings=settings)
+    before, after = quiet.told("all"), noisy.told("all")
+    assert after.audience_TP[0, -1] == pytest.approx(before.audience_TP[0, -1], abs=5)
+    assert after.volume_TP[0, -1] == pytest.approx(before.volume_TP[0, -1], abs=40)

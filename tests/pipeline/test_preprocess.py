@@ -91,19 +91,37 @@ def test_an_event_sent_again_is_counted_and_dropped(writer, tables, settings):
 
 
 @pytest.mark.parametrize("change", [{"item": "i2"}, {"value": 2.0}, {"user": "u2"}])
-def test_a_used_id_with_other_content_is_rejected_and_the_stored_event_stays(
+def test_a_used_id_with_larger_content_is_rejected_and_the_stored_event_stays(
     writer, tables, settings, change
 ):
     writer.append("events", events("a", time=T0))
     preprocess(tables, settings)
-    writer.append("events", pl.concat([events("a", **change), events("b")]))
-    summary = preprocess(tables, settings)
-    assert (summary.events, summary.rejected) == (1, 1)
-    assert list(summary.reasons) == ["event_id was used before with different content"]
+    for _ in range(2):  # sent again, it is told once
+        writer.append("events", pl.concat([events("a", **change), events("b")]))
+        summary = preprocess(tables, settings)
+    assert (summary.events, summary.duplicates, summary.rejected) == (0, 2, 0)
+    assert status(settings).reasons == {"event_id was used before with different content": 1}
     kept = tables.read_events(TENANT).filter(event_id="a")
     assert kept.select("user_id", "item_id", "value").row(0) == ("u1", "i1", 1.0)
     reject = tables.read_rejects(TENANT).row(0, named=True)
     assert (reject["event_id"], reject["source"]) == ("a", "gateway-0/events")
+
+
+def test_a_used_id_with_earlier_content_takes_the_place_of_the_stored_event(
+    writer, tables, settings
+):
+    writer.append("events", pl.concat([events("a", time=T0), events("b")]))
+    preprocess(tables, settings)
+    earlier = T0 - timedelta(hours=1)
+    writer.append("events", events("a", user="u2", time=earlier))
+    summary = preprocess(tables, settings)
+    assert (summary.events, summary.duplicates, summary.rejected) == (0, 0, 1)
+    assert tables.read_events(TENANT).select("event_id", "user_id").sort(pl.all()).rows() == [
+        ("a", "u2"),
+        ("b", "u1"),
+    ]
+    reject = tables.read_rejects(TENANT).row(0, named=True)
+    assert (reject["event_id"], reject["user_id"], reject["source"]) == ("a", "u1", "events")
 
 
 def test_a_bad_event_is_rejected_and_the_rest_is_kept(writer, tables, settings):
@@ -181,7 +199,11 @@ class CrashingTables(DeltaTables):
     "method", ["append_events", "append_items", "append_rejects", "write_state"]
 )
 def test_a_crash_anywhere_loses_and_doubles_nothing(layout, writer, settings, method, when):
-    writer.append("events", pl.concat([events("a", "b"), events("bad", item="")]))
+    writer.append("events", events("a"))
+    preprocess(DeltaTables(layout), settings)
+    # This one takes the place of the stored one.
+    came = [events("a", user="u0"), events("b"), events("bad", item="")]
+    writer.append("events", pl.concat(came))
     writer.append("items", item())
     with pytest.raises(KeyboardInterrupt):
         preprocess(CrashingTables(layout, method, when), settings)
@@ -190,8 +212,9 @@ def test_a_crash_anywhere_loses_and_doubles_nothing(layout, writer, settings, me
     tables = DeltaTables(layout)
     preprocess(tables, settings)
     assert ids(tables.read_events(TENANT)) == ["a", "b", "c"]
+    assert tables.read_events(TENANT).filter(event_id="a")["user_id"].to_list() == ["u0"]
     assert tables.read_items(TENANT).height == 1
-    assert tables.read_rejects(TENANT)["event_id"].to_list() == ["bad"]
+    assert sorted(tables.read_rejects(TENANT)["event_id"]) == ["a", "bad"]
 
 
 def test_two_jobs_at_once_take_each_row_once(layout, writer, settings):

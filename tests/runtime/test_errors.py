@@ -37,7 +37,7 @@ EXAMPLES = {
     errors.Overloaded: (errors.Overloaded("3 calls"), {"limit"}),
     errors.DependencyUnavailable: (errors.DependencyUnavailable("redis"), {"dependency"}),
     errors.NotReady: (errors.NotReady("index", "refresh"), {"missing"}),
-    errors.EventConflict: (errors.EventConflict("e"), {"event_id"}),
+    errors.EventConflict: (errors.EventConflict("e", "events[1].event_id"), {"event_id", "field"}),
     errors.Cancelled: (errors.Cancelled("refresh"), {"operation"}),
     errors.Unauthenticated: (errors.Unauthenticated("no credential"), {"problem"}),
     errors.PermissionDenied: (errors.PermissionDenied("admin"), {"scope"}),
@@ -109,7 +109,7 @@ def test_an_error_carries_its_reason_and_facts(kind):
         (errors.Overloaded("l"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.DependencyUnavailable("d"), grpc.StatusCode.UNAVAILABLE),
         (errors.NotReady("m", "r"), grpc.StatusCode.UNAVAILABLE),
-        (errors.EventConflict("e"), grpc.StatusCode.ALREADY_EXISTS),
+        (errors.EventConflict("e", "f"), grpc.StatusCode.ALREADY_EXISTS),
         (errors.Cancelled("o"), grpc.StatusCode.CANCELLED),
         (DeadlinePassed("o", 1), grpc.StatusCode.DEADLINE_EXCEEDED),
         (errors.Unimplemented("f"), grpc.StatusCode.UNIMPLEMENTED),
@@ -126,6 +126,11 @@ def test_bad_fields_are_named_one_by_one():
         ("b[1].c", "is worse"),
     ]
     assert info.metadata["field"] == "a"
+
+
+def test_a_conflict_names_the_field_of_the_second_event():
+    _, _, bad = sent(failure_of(errors.EventConflict("e", "events[1].event_id"), "r"))
+    assert [v.field for v in bad.field_violations] == ["events[1].event_id"]
 
 
 def test_a_thousand_bad_fields_still_fit_the_trailing_metadata():

@@ -156,6 +156,29 @@ def test_users_with_new_events_are_told_by_version(log):
     assert log.tables.changed_users(TENANT, bucket_of("u1", 8), version + 1)[0] == []
 
 
+def test_an_event_that_gives_way_is_gone_and_both_users_are_told(log):
+    log.tables.append_events(TENANT, pl.concat([stored("a", "k"), stored("b", user="u2")]), "1")
+    buckets = {user: bucket_of(user, 8) for user in ("u1", "u2", "u3")}
+    version = log.tables.changed_users(TENANT, buckets["u1"], -1)[1]
+    gone = log.tables.read_events(TENANT).filter(event_id="a")
+    for _ in range(2):  # a retry changes nothing
+        log.tables.append_events(TENANT, stored("a", user="u3"), "2", gone)
+        rows = log.tables.read_events(TENANT).select("event_id", "user_id").rows()
+        assert sorted(rows) == [("a", "u3"), ("b", "u2"), ("k", "u1")]
+    told = {user: log.tables.changed_users(TENANT, at, version)[0] for user, at in buckets.items()}
+    assert "u1" in told["u1"]
+    assert "u3" in told["u3"]
+    assert told["u2"] == [] or buckets["u2"] in (buckets["u1"], buckets["u3"])
+
+
+def test_rejects_that_are_told_are_not_told_again(log):
+    by_inbox = reject("u1").with_columns(pl.lit(None, pl.Int64).alias("line"))
+    log.tables.append_rejects(TENANT, pl.concat([by_inbox, reject("u2")]), "1")
+    again = pl.concat([by_inbox.with_columns(source=pl.lit("other")), reject("u2")])
+    fresh = log.tables.untold_rejects(TENANT, pl.concat([again, reject("u3")]))
+    assert sorted(fresh["user_id"]) == ["u2", "u3"]
+
+
 def test_rows_of_a_wrong_shape_are_refused(log):
     with pytest.raises(InvalidArgument, match="item_id"):
         log.tables.append_events(TENANT, stored("a").drop("item_id"), "1")

@@ -83,6 +83,20 @@ def test_many_small_batches_are_merged_and_tell_no_false_change(layout):
     assert tables.read_events(TENANT, bucket).height == MERGE_FILES
 
 
+def test_a_user_whose_event_gave_way_is_told_even_after_the_old_files_went(layout):
+    tables, bucket = DeltaTables(layout), bucket_of("u1", 8)
+    other = next(name for name in map(str, range(99)) if bucket_of(name, 8) == bucket)
+    tables.append_events(TENANT, pl.concat([stored("a"), stored("b", user=other)]), "1")
+    version = tables.changed_users(TENANT, bucket, -1)[1]
+    gone = tables.read_events(TENANT).filter(event_id="a")
+    line = pl.lit(None, pl.Int64).alias("line")
+    said = gone.with_columns(line, reason=pl.lit("x"), raw=pl.lit("{}"), source=pl.lit("events"))
+    tables.append_rejects(TENANT, said, "2")
+    tables.append_events(TENANT, stored("a", user=other), "2", gone)
+    delta.sweep(layout.events_dir(TENANT), is_owner=True)
+    assert tables.changed_users(TENANT, bucket, version)[0] == sorted(["u1", other])
+
+
 def test_a_version_that_left_the_log_tells_every_user(layout):
     tables, bucket = DeltaTables(layout), bucket_of("u1", 8)
     tables.append_events(TENANT, stored("a"), "1")

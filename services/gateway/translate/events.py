@@ -1,4 +1,4 @@
-"""EventService's messages <-> rows of the inbox."""
+"""EventService's messages <-> rows of the inbox, and rejects."""
 
 import polars as pl
 from driftline.v1 import event_pb2
@@ -7,12 +7,15 @@ from driftline.v1 import event_service_pb2 as pb
 from services.core import schema as names
 from services.core.errors import EventConflict, InvalidArgument
 from services.core.instants import TIME
-from services.gateway.answers import Instants
+from services.gateway.answers import Instants, RejectsQuery
 from services.gateway.translate.instants import instant_to_pb, micros_from_pb, micros_of
 from services.store.ports import Commit
+from services.store.reject_port import RejectPage
 
 # How far a client's clock may run ahead of ours.
 CLOCK_SKEW_US = 5 * 60 * 1_000_000
+# Rejects in a page where the caller names no size.
+DEFAULT_REJECTS = 100
 
 _KINDS = {
     value: kind
@@ -48,7 +51,7 @@ def events_from_pb(request: pb.RecordEventsRequest, now: Instants) -> pl.DataFra
     for index, event in enumerate(request.events):
         row = _event_row(event, f"events[{index}]", latest)
         if rows.setdefault(event.event_id, row) != row:
-            raise EventConflict(event.event_id)
+            raise EventConflict(event.event_id, f"events[{index}].event_id")
     return pl.DataFrame(list(rows.values()), schema=_EVENT_TYPES, orient="row")
 
 
@@ -93,6 +96,28 @@ def items_to_pb(commit: Commit) -> pb.UpsertItemsResponse:
     return pb.UpsertItemsResponse(
         item_count=commit.row_count, ingest_time=instant_to_pb(commit.ingest_time)
     )
+
+
+def rejects_query_from_pb(request: pb.ListRejectsRequest) -> RejectsQuery:
+    """Return the query."""
+    return RejectsQuery(limit=request.page_size or DEFAULT_REJECTS, after=request.page_token)
+
+
+def rejects_to_pb(page: RejectPage) -> pb.ListRejectsResponse:
+    """Return the response."""
+    rejects = [
+        pb.Reject(
+            source=reject.source,
+            line=reject.line or 0,
+            reason=reject.reason,
+            event_id=reject.event_id or "",
+            user_id=reject.user_id or "",
+            excerpt=reject.excerpt,
+            ingest_time=instant_to_pb(reject.ingest_time),
+        )
+        for reject in page.rejects
+    ]
+    return pb.ListRejectsResponse(rejects=rejects, next_page_token=page.next)
 
 
 def _event_row(event: event_pb2.Event, field: str, latest: int) -> tuple[object, ...]:

@@ -41,6 +41,7 @@ from .errors import (
 from .options import ClientOptions, Deadlines, Retries, Tls
 from .privacy_types import ErasedPlace, Erasure, ErasureReceipt, ErasureState, UserRecord
 from .promotions import Comparison, Promotion
+from .rejects import Reject
 from .types import (
     ActivityPattern,
     AsOf,
@@ -140,6 +141,7 @@ __all__ = [
     "Profile",
     "Promotion",
     "RankedItems",
+    "Reject",
     "ReleaseTerms",
     "Retries",
     "ScoreParts",

@@ -18,6 +18,7 @@ _MAX_PAGE = {
     "GetProfile": 50,
     "ForecastTopicDemand": 64,
     "ListModels": 100,
+    "ListRejects": 1000,
 }
 _IDS = (
     "user_id",

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from . import errors as e
 from ._fake_content import FakeDemand
+from ._fake_events import keep_one
 from ._fake_privacy import copy_of, receipt_of
 from ._fake_ranking import among_declared, cited, is_allowed, is_in, scored_item, share
 from ._fake_rules import check
@@ -83,6 +84,8 @@ class FakeServer:
     events: dict[str, event_pb2.Event] = field(default_factory=dict)
     # Newest first.
     models: list[model_service_pb2.Model] = field(default_factory=list)
+    # Oldest first.
+    rejects: list[event_service_pb2.Reject] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     erasure_count: int = 0
@@ -111,14 +114,15 @@ class FakeServer:
             if event.event_time.ToDatetime(tzinfo=timezone.utc) > latest:
                 raise _invalid(f"events[{i}].event_time", "lies in the future")
             if seen.setdefault(event.event_id, event) != event:
+                field_path = f"events[{i}].event_id"
                 raise e.EventConflictError(
-                    "this event id comes twice in the call with different content",
+                    f"{field_path}: comes twice in the call with different content",
                     code="ALREADY_EXISTS",
                     reason="EVENT_CONFLICT",
-                    metadata={"event_id": event.event_id},
+                    metadata={"event_id": event.event_id, "field": field_path},
                 )
-        for event_id, event in seen.items():
-            self.events.setdefault(event_id, event)
+        for event in seen.values():
+            keep_one(self.events, self.rejects, event, instant(self.now(), "now"))
         return event_service_pb2.RecordEventsResponse(
             event_count=len(request.events), ingest_time=instant(self.now(), "now")
         )
@@ -322,12 +326,21 @@ class FakeServer:
         self.forecasts = {key: v for key, v in self.forecasts.items() if key[0] != user_id}
         self.events = {key: v for key, v in self.events.items() if v.user_id != user_id}
         self.profiles.pop(user_id, None)
+        self.rejects = [one for one in self.rejects if one.user_id != user_id]
         self.corrections.pop(user_id, None)
         self.erasure_count += 1
         self.erasures[f"fake-erasure-{self.erasure_count}"] = self.now()
         return privacy_service_pb2.EraseUserResponse(
             erasure_id=f"fake-erasure-{self.erasure_count}",
             requested_time=instant(self.now(), "now"),
+        )
+
+    def _ListRejects(self, request: Any) -> Message:
+        start = int(request.page_token or 0)
+        end = start + (request.page_size or 100)
+        return event_service_pb2.ListRejectsResponse(
+            rejects=self.rejects[start:end],
+            next_page_token=str(end) if end < len(self.rejects) else "",
         )
 
     def _GetErasure(self, request: Any) -> Message:

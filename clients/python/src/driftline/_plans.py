@@ -5,7 +5,7 @@ method's result. The blocking client, the asyncio client and the fakes run the s
 splitting, paging and joining exist once.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,6 +19,7 @@ from ._requests import AsOfLike, Wishes
 from .errors import DriftlineError
 from .options import Deadlines
 from .promotions import Promotion
+from .rejects import Reject
 
 _T = TypeVar("_T")
 _Write: TypeAlias = "Generator[Call, Any, t.WriteResult]"
@@ -190,20 +191,43 @@ def export_user(user_id: str) -> Call:
 
 
 def list_models(limit: int | None) -> Plan[tuple[t.Model, ...]]:
+    pages = yield from _pages(
+        "Model", "ListModels", "models", _requests.list_models, limit, _requests.MAX_MODELS
+    )
+    found = _replies.models(pages)
+    return found[:limit] if limit else found
+
+
+def list_rejects(limit: int | None) -> Plan[tuple[Reject, ...]]:
+    pages = yield from _pages(
+        "Event", "ListRejects", "rejects", _requests.list_rejects, limit, _requests.MAX_REJECTS
+    )
+    found = _replies.rejects(pages)
+    return found[:limit] if limit else found
+
+
+def _pages(
+    service: str,
+    method: str,
+    rows: str,
+    request: Callable[[int, str], Message],
+    limit: int | None,
+    most: int,
+) -> Plan[list[Any]]:
+    """Ask for pages until `limit` rows came; None means all, 0 means one page of the server's size."""
     pages: list[Any] = []
     received, token = 0, ""
     while not pages or (token and (limit is None or received < limit)):
         size = (
             limit
             if limit is not None and limit <= 0
-            else _requests.next_page_size(limit, received, _requests.MAX_MODELS)
+            else _requests.next_page_size(limit, received, most)
         )
-        page = yield Call("Model", "ListModels", _requests.list_models(size, token))
+        page = yield Call(service, method, request(size, token))
         pages.append(page)
-        received += len(page.models)
+        received += len(getattr(page, rows))
         token = page.next_page_token
-    found = _replies.models(pages)
-    return found[:limit] if limit else found
+    return pages
 
 
 def promote_model(model_version: str, accepts_worse: bool) -> Plan[Promotion]:

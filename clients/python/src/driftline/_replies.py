@@ -13,6 +13,7 @@ from . import privacy_types as privacy
 from . import types as t
 from .errors import SpaceMismatchError
 from .promotions import Comparison, Promotion
+from .rejects import Reject
 from .v1 import (
     event_service_pb2,
     interest_service_pb2,
@@ -331,6 +332,22 @@ def user_records(reply: privacy_service_pb2.ExportUserResponse) -> list[privacy.
 def _erasure_state(state: int) -> privacy.ErasureState:
     is_done = state == privacy_service_pb2.ERASURE_STATE_DONE
     return privacy.ErasureState.DONE if is_done else privacy.ErasureState.PENDING
+
+
+def rejects(pages: Iterable[event_service_pb2.ListRejectsResponse]) -> tuple[Reject, ...]:
+    return tuple(
+        Reject(
+            source=one.source,
+            line=one.line,
+            reason=one.reason,
+            event_id=one.event_id,
+            user_id=one.user_id,
+            excerpt=one.excerpt,
+            ingest_time=instant(one, "ingest_time"),
+        )
+        for page in pages
+        for one in page.rejects
+    )
 
 
 def models(pages: Iterable[model_service_pb2.ListModelsResponse]) -> tuple[t.Model, ...]:

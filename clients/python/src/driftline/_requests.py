@@ -34,6 +34,7 @@ MAX_RECOMMENDED_USERS = 100
 MAX_EXPORTED_USERS = 10_000
 MAX_PERIODS = 366
 MAX_MODELS = 100
+MAX_REJECTS = 1000
 # A write is also split here, bytes: gRPC servers refuse messages above 4 MiB by default.
 MAX_WRITE_BYTES = 3 << 20
 
@@ -243,6 +244,10 @@ def draft_brief(topic_id: str, cohort: str) -> content_service_pb2.DraftBriefReq
 
 def erase_user(user_id: str) -> privacy_service_pb2.EraseUserRequest:
     return _made(privacy_service_pb2.EraseUserRequest, user_id=user_id)
+
+
+def list_rejects(page_size: int, token: str) -> event_service_pb2.ListRejectsRequest:
+    return _made(event_service_pb2.ListRejectsRequest, page_size=page_size, page_token=token)
 
 
 def get_erasure(erasure_id: str) -> privacy_service_pb2.GetErasureRequest:

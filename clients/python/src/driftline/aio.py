@@ -18,6 +18,7 @@ from .client import DEFAULT_TARGET
 from .errors import DriftlineError
 from .options import ClientOptions, open_aio_channel
 from .promotions import Promotion
+from .rejects import Reject
 
 _T = TypeVar("_T")
 
@@ -271,6 +272,12 @@ class AsyncClient:
     ) -> tuple[t.Model, ...]:
         """See `Client.list_models`."""
         return await self._run(_plans.list_models(limit), timeout_s)
+
+    async def list_rejects(
+        self, *, limit: int | None = None, timeout_s: float | None = None
+    ) -> tuple[Reject, ...]:
+        """See `Client.list_rejects`."""
+        return await self._run(_plans.list_rejects(limit), timeout_s)
 
     async def promote_model(
         self, model_version: str, *, accepts_worse: bool = False, timeout_s: float | None = None

@@ -17,6 +17,7 @@ from ._stubs import Stubs
 from .errors import DriftlineError
 from .options import ClientOptions, open_channel
 from .promotions import Promotion
+from .rejects import Reject
 
 _T = TypeVar("_T")
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -395,6 +396,16 @@ class Client:
     ) -> tuple[t.Model, ...]:
         """Return the models in the registry, newest first; `limit` None means all."""
         return self._run(_plans.list_models(limit), timeout_s)
+
+    def list_rejects(
+        self, *, limit: int | None = None, timeout_s: float | None = None
+    ) -> tuple[Reject, ...]:
+        """Return rows that were refused after they were acknowledged, or by an import, oldest first.
+
+        They come here with the refresh after they were sent; `limit` None means all. Among them is
+        what lost where one event id came with two contents.
+        """
+        return self._run(_plans.list_rejects(limit), timeout_s)
 
     def promote_model(
         self, model_version: str, *, accepts_worse: bool = False, timeout_s: float | None = None

@@ -162,6 +162,11 @@ class EventConflictError(DriftlineError):
         """Which."""
         return self.metadata.get("event_id", "")
 
+    @property
+    def field(self) -> str:
+        """Where it came for the second time, like `events[3].event_id`."""
+        return self.metadata.get("field", "")
+
 
 class OverloadedError(DriftlineError):
     """The server or this credential is at a limit, or a message was too large; try again with backoff.

@@ -41,7 +41,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 7
     """Nothing has been published yet: train, import and refresh first. Metadata: missing."""
     ERROR_REASON_EVENT_CONFLICT: _ErrorReason.ValueType  # 8
-    """The same event id came twice with different content. Metadata: event_id."""
+    """The same event id came twice in a call with different content. BadRequest details name the second.
+    Metadata: event_id, field.
+    """
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 9
     """The deadline passed or the caller went away before the work was done. Metadata: operation."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 10
@@ -81,7 +83,9 @@ ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 6
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 7
 """Nothing has been published yet: train, import and refresh first. Metadata: missing."""
 ERROR_REASON_EVENT_CONFLICT: ErrorReason.ValueType  # 8
-"""The same event id came twice with different content. Metadata: event_id."""
+"""The same event id came twice in a call with different content. BadRequest details name the second.
+Metadata: event_id, field.
+"""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 9
 """The deadline passed or the caller went away before the work was done. Metadata: operation."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 10

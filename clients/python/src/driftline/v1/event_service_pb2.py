@@ -26,7 +26,7 @@ from driftline.v1 import event_pb2 as driftline_dot_v1_dot_event__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n driftline/v1/event_service.proto\x12\x0c\x64riftline.v1\x1a\x18\x64riftline/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n\x13RecordEventsRequest\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.driftline.v1.EventR\x06\x65vents\"\xa1\x01\n\x14RecordEventsResponse\x12\x1f\n\x0b\x65vent_count\x18\x01 \x01(\x05R\neventCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime\x12+\n\x11refused_positions\x18\x03 \x03(\x05R\x10refusedPositions\">\n\x12UpsertItemsRequest\x12(\n\x05items\x18\x01 \x03(\x0b\x32\x12.driftline.v1.ItemR\x05items\"q\n\x13UpsertItemsResponse\x12\x1d\n\nitem_count\x18\x01 \x01(\x05R\titemCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime2\xb9\x01\n\x0c\x45ventService\x12U\n\x0cRecordEvents\x12!.driftline.v1.RecordEventsRequest\x1a\".driftline.v1.RecordEventsResponse\x12R\n\x0bUpsertItems\x12 .driftline.v1.UpsertItemsRequest\x1a!.driftline.v1.UpsertItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n driftline/v1/event_service.proto\x12\x0c\x64riftline.v1\x1a\x18\x64riftline/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n\x13RecordEventsRequest\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.driftline.v1.EventR\x06\x65vents\"\xa1\x01\n\x14RecordEventsResponse\x12\x1f\n\x0b\x65vent_count\x18\x01 \x01(\x05R\neventCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime\x12+\n\x11refused_positions\x18\x03 \x03(\x05R\x10refusedPositions\">\n\x12UpsertItemsRequest\x12(\n\x05items\x18\x01 \x03(\x0b\x32\x12.driftline.v1.ItemR\x05items\"q\n\x13UpsertItemsResponse\x12\x1d\n\nitem_count\x18\x01 \x01(\x05R\titemCount\x12;\n\x0bingest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime\"P\n\x12ListRejectsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"m\n\x13ListRejectsResponse\x12.\n\x07rejects\x18\x01 \x03(\x0b\x32\x14.driftline.v1.RejectR\x07rejects\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd7\x01\n\x06Reject\x12\x16\n\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n\x04line\x18\x02 \x01(\x03R\x04line\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x19\n\x08\x65vent_id\x18\x04 \x01(\tR\x07\x65ventId\x12\x17\n\x07user_id\x18\x05 \x01(\tR\x06userId\x12\x18\n\x07\x65xcerpt\x18\x06 \x01(\tR\x07\x65xcerpt\x12;\n\x0bingest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ningestTime2\x8d\x02\n\x0c\x45ventService\x12U\n\x0cRecordEvents\x12!.driftline.v1.RecordEventsRequest\x1a\".driftline.v1.RecordEventsResponse\x12R\n\x0bUpsertItems\x12 .driftline.v1.UpsertItemsRequest\x1a!.driftline.v1.UpsertItemsResponse\x12R\n\x0bListRejects\x12 .driftline.v1.ListRejectsRequest\x1a!.driftline.v1.ListRejectsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSERTITEMSREQUEST']._serialized_end=403
   _globals['_UPSERTITEMSRESPONSE']._serialized_start=405
   _globals['_UPSERTITEMSRESPONSE']._serialized_end=518
-  _globals['_EVENTSERVICE']._serialized_start=521
-  _globals['_EVENTSERVICE']._serialized_end=706
+  _globals['_LISTREJECTSREQUEST']._serialized_start=520
+  _globals['_LISTREJECTSREQUEST']._serialized_end=600
+  _globals['_LISTREJECTSRESPONSE']._serialized_start=602
+  _globals['_LISTREJECTSRESPONSE']._serialized_end=711
+  _globals['_REJECT']._serialized_start=714
+  _globals['_REJECT']._serialized_end=929
+  _globals['_EVENTSERVICE']._serialized_start=932
+  _globals['_EVENTSERVICE']._serialized_end=1201
 # @@protoc_insertion_point(module_scope)

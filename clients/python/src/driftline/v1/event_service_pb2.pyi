@@ -111,3 +111,96 @@ class UpsertItemsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["ingest_time", b"ingest_time", "item_count", b"item_count"]) -> None: ...
 
 global___UpsertItemsResponse = UpsertItemsResponse
+
+@typing.final
+class ListRejectsRequest(google.protobuf.message.Message):
+    """Request of ListRejects."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """The most rows to return, in [0, 1000]. 0 means 100. A page may have fewer and yet be followed by another."""
+    page_token: builtins.str
+    """Continues an earlier answer. Empty means from the oldest."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListRejectsRequest = ListRejectsRequest
+
+@typing.final
+class ListRejectsResponse(google.protobuf.message.Message):
+    """Response of ListRejects."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REJECTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page; empty where there is none."""
+    @property
+    def rejects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Reject]:
+        """Refused rows, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        rejects: collections.abc.Iterable[global___Reject] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "rejects", b"rejects"]) -> None: ...
+
+global___ListRejectsResponse = ListRejectsResponse
+
+@typing.final
+class Reject(google.protobuf.message.Message):
+    """One row that was refused."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: builtins.int
+    LINE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    EVENT_ID_FIELD_NUMBER: builtins.int
+    USER_ID_FIELD_NUMBER: builtins.int
+    EXCERPT_FIELD_NUMBER: builtins.int
+    INGEST_TIME_FIELD_NUMBER: builtins.int
+    source: builtins.str
+    """The inbox log or the file that it came in by; `events` where it was stored until another content of its
+    id came, which is kept.
+    """
+    line: builtins.int
+    """Line of the file, from 1. 0 where it came by a call."""
+    reason: builtins.str
+    """What is wrong with it, in English."""
+    event_id: builtins.str
+    """Its event id; empty where it has none."""
+    user_id: builtins.str
+    """Its user id; empty where it has none."""
+    excerpt: builtins.str
+    """The row as JSON, cut to 200 characters."""
+    @property
+    def ingest_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was committed to the inbox, or read from the file."""
+
+    def __init__(
+        self,
+        *,
+        source: builtins.str = ...,
+        line: builtins.int = ...,
+        reason: builtins.str = ...,
+        event_id: builtins.str = ...,
+        user_id: builtins.str = ...,
+        excerpt: builtins.str = ...,
+        ingest_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["ingest_time", b"ingest_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event_id", b"event_id", "excerpt", b"excerpt", "ingest_time", b"ingest_time", "line", b"line", "reason", b"reason", "source", b"source", "user_id", b"user_id"]) -> None: ...
+
+global___Reject = Reject

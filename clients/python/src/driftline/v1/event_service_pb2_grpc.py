@@ -45,6 +45,11 @@ class EventServiceStub(object):
                 request_serializer=driftline_dot_v1_dot_event__service__pb2.UpsertItemsRequest.SerializeToString,
                 response_deserializer=driftline_dot_v1_dot_event__service__pb2.UpsertItemsResponse.FromString,
                 _registered_method=True)
+        self.ListRejects = channel.unary_unary(
+                '/driftline.v1.EventService/ListRejects',
+                request_serializer=driftline_dot_v1_dot_event__service__pb2.ListRejectsRequest.SerializeToString,
+                response_deserializer=driftline_dot_v1_dot_event__service__pb2.ListRejectsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer(object):
@@ -55,8 +60,12 @@ class EventServiceServicer(object):
         """Stores events durably; an answer means they are committed. Safe to retry: event ids make it idempotent.
 
         The batch is stored whole or not at all. Fails with INVALID_ARGUMENT naming the field of the first bad
-        event, ALREADY_EXISTS where one id comes twice in the call with different content, RESOURCE_EXHAUSTED
-        under overload, UNAVAILABLE where the store does not take writes.
+        event, ALREADY_EXISTS where one id comes twice in the call with different content (BadRequest names the
+        second), RESOURCE_EXHAUSTED under overload, UNAVAILABLE where the store does not take writes.
+
+        An id that comes again in another call with different content is acknowledged, and one of the two is
+        kept: the earlier event, of events at one instant the one that is smallest by user, item, kind, value,
+        whichever came first. The other is in ListRejects after the next refresh.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -66,6 +75,17 @@ class EventServiceServicer(object):
         """Adds items, or new versions of them. Safe to retry. The batch is stored whole or not at all.
 
         An item can be found some seconds after the next refresh. Fails like RecordEvents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRejects(self, request, context):
+        """Returns rows that were refused after they were acknowledged, or by an import, oldest first. For operators.
+        Read-only; safe to retry.
+
+        Rows come here with the refresh after they were sent. An erased user's rows are left out. Fails with
+        INVALID_ARGUMENT where the token is from no page, UNAVAILABLE where the store does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +103,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.UpsertItems,
                     request_deserializer=driftline_dot_v1_dot_event__service__pb2.UpsertItemsRequest.FromString,
                     response_serializer=driftline_dot_v1_dot_event__service__pb2.UpsertItemsResponse.SerializeToString,
+            ),
+            'ListRejects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRejects,
+                    request_deserializer=driftline_dot_v1_dot_event__service__pb2.ListRejectsRequest.FromString,
+                    response_serializer=driftline_dot_v1_dot_event__service__pb2.ListRejectsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +165,33 @@ class EventService(object):
             '/driftline.v1.EventService/UpsertItems',
             driftline_dot_v1_dot_event__service__pb2.UpsertItemsRequest.SerializeToString,
             driftline_dot_v1_dot_event__service__pb2.UpsertItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRejects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/driftline.v1.EventService/ListRejects',
+            driftline_dot_v1_dot_event__service__pb2.ListRejectsRequest.SerializeToString,
+            driftline_dot_v1_dot_event__service__pb2.ListRejectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

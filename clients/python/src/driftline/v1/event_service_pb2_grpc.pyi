@@ -28,8 +28,12 @@ class EventServiceStub:
     """Stores events durably; an answer means they are committed. Safe to retry: event ids make it idempotent.
 
     The batch is stored whole or not at all. Fails with INVALID_ARGUMENT naming the field of the first bad
-    event, ALREADY_EXISTS where one id comes twice in the call with different content, RESOURCE_EXHAUSTED
-    under overload, UNAVAILABLE where the store does not take writes.
+    event, ALREADY_EXISTS where one id comes twice in the call with different content (BadRequest names the
+    second), RESOURCE_EXHAUSTED under overload, UNAVAILABLE where the store does not take writes.
+
+    An id that comes again in another call with different content is acknowledged, and one of the two is
+    kept: the earlier event, of events at one instant the one that is smallest by user, item, kind, value,
+    whichever came first. The other is in ListRejects after the next refresh.
     """
 
     UpsertItems: grpc.UnaryUnaryMultiCallable[
@@ -39,6 +43,17 @@ class EventServiceStub:
     """Adds items, or new versions of them. Safe to retry. The batch is stored whole or not at all.
 
     An item can be found some seconds after the next refresh. Fails like RecordEvents.
+    """
+
+    ListRejects: grpc.UnaryUnaryMultiCallable[
+        driftline.v1.event_service_pb2.ListRejectsRequest,
+        driftline.v1.event_service_pb2.ListRejectsResponse,
+    ]
+    """Returns rows that were refused after they were acknowledged, or by an import, oldest first. For operators.
+    Read-only; safe to retry.
+
+    Rows come here with the refresh after they were sent. An erased user's rows are left out. Fails with
+    INVALID_ARGUMENT where the token is from no page, UNAVAILABLE where the store does not answer.
     """
 
 class EventServiceAsyncStub:
@@ -51,8 +66,12 @@ class EventServiceAsyncStub:
     """Stores events durably; an answer means they are committed. Safe to retry: event ids make it idempotent.
 
     The batch is stored whole or not at all. Fails with INVALID_ARGUMENT naming the field of the first bad
-    event, ALREADY_EXISTS where one id comes twice in the call with different content, RESOURCE_EXHAUSTED
-    under overload, UNAVAILABLE where the store does not take writes.
+    event, ALREADY_EXISTS where one id comes twice in the call with different content (BadRequest names the
+    second), RESOURCE_EXHAUSTED under overload, UNAVAILABLE where the store does not take writes.
+
+    An id that comes again in another call with different content is acknowledged, and one of the two is
+    kept: the earlier event, of events at one instant the one that is smallest by user, item, kind, value,
+    whichever came first. The other is in ListRejects after the next refresh.
     """
 
     UpsertItems: grpc.aio.UnaryUnaryMultiCallable[
@@ -62,6 +81,17 @@ class EventServiceAsyncStub:
     """Adds items, or new versions of them. Safe to retry. The batch is stored whole or not at all.
 
     An item can be found some seconds after the next refresh. Fails like RecordEvents.
+    """
+
+    ListRejects: grpc.aio.UnaryUnaryMultiCallable[
+        driftline.v1.event_service_pb2.ListRejectsRequest,
+        driftline.v1.event_service_pb2.ListRejectsResponse,
+    ]
+    """Returns rows that were refused after they were acknowledged, or by an import, oldest first. For operators.
+    Read-only; safe to retry.
+
+    Rows come here with the refresh after they were sent. An erased user's rows are left out. Fails with
+    INVALID_ARGUMENT where the token is from no page, UNAVAILABLE where the store does not answer.
     """
 
 class EventServiceServicer(metaclass=abc.ABCMeta):
@@ -76,8 +106,12 @@ class EventServiceServicer(metaclass=abc.ABCMeta):
         """Stores events durably; an answer means they are committed. Safe to retry: event ids make it idempotent.
 
         The batch is stored whole or not at all. Fails with INVALID_ARGUMENT naming the field of the first bad
-        event, ALREADY_EXISTS where one id comes twice in the call with different content, RESOURCE_EXHAUSTED
-        under overload, UNAVAILABLE where the store does not take writes.
+        event, ALREADY_EXISTS where one id comes twice in the call with different content (BadRequest names the
+        second), RESOURCE_EXHAUSTED under overload, UNAVAILABLE where the store does not take writes.
+
+        An id that comes again in another call with different content is acknowledged, and one of the two is
+        kept: the earlier event, of events at one instant the one that is smallest by user, item, kind, value,
+        whichever came first. The other is in ListRejects after the next refresh.
         """
 
     @abc.abstractmethod
@@ -89,6 +123,19 @@ class EventServiceServicer(metaclass=abc.ABCMeta):
         """Adds items, or new versions of them. Safe to retry. The batch is stored whole or not at all.
 
         An item can be found some seconds after the next refresh. Fails like RecordEvents.
+        """
+
+    @abc.abstractmethod
+    def ListRejects(
+        self,
+        request: driftline.v1.event_service_pb2.ListRejectsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[driftline.v1.event_service_pb2.ListRejectsResponse, collections.abc.Awaitable[driftline.v1.event_service_pb2.ListRejectsResponse]]:
+        """Returns rows that were refused after they were acknowledged, or by an import, oldest first. For operators.
+        Read-only; safe to retry.
+
+        Rows come here with the refresh after they were sent. An erased user's rows are left out. Fails with
+        INVALID_ARGUMENT where the token is from no page, UNAVAILABLE where the store does not answer.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
