@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from services.core.cleaning import RAW, REASON
+from services.core.errors import InvalidArgument
 from services.core.schema import EVENT_ID, EVENT_TIME, INGEST_TIME, USER_ID
 from services.store import delta
 from services.store.event_frames import ERASURE_ID, ERASURES
@@ -163,6 +164,48 @@ def finish_erasures(tables: EventTables, tenant: str, erasure_ids: list[str]) ->
     names = {erasure.erasure_id for erasure in done}
     left = {k: v for k, v in _pending_state(tables, tenant).items() if k not in names}
     tables.write_state(tenant, _PENDING, {"pending": left})
+
+
+def adopt_tombstones(
+    tables: EventTables, tenant: str, known: Tombstones, users: Iterable[str]
+) -> list[Erasure]:
+    """Take over what another state of this store knows of erasures, such as one after a backup.
+
+    Args:
+        tables: that were brought back.
+        tenant: whose data.
+        known: who was erased there, and who is about to be.
+        users: of whom something may be held here.
+
+    Returns:
+        Requests to carry out again: of users that this state did not know to be erased.
+
+    Raises:
+        InvalidArgument: the tombstones are another store's.
+    """
+    held = tombstones(tables, tenant)
+    if known.salt and held.salt and known.salt != held.salt:
+        raise InvalidArgument("erasures", f"are not this store's (tenant {tenant})")
+    union = dict(held.gone)
+    for digest, request in known.gone.items():
+        if digest not in union or union[digest][1] < request[1]:
+            union[digest] = request
+    salt = known.salt or held.salt
+    if salt:
+        tables.write_state(tenant, _TOMBSTONES, {"salt": salt, "gone": union})
+    requests = {erasure.erasure_id: erasure for erasure in known.pending}
+    hasher = Tombstones(salt=salt)
+    for user in set(users) if known.gone else ():
+        digest = hasher.digest(user)
+        if digest in known.gone and held.gone.get(digest) != union[digest]:
+            name, until = union[digest]
+            time = _EPOCH + timedelta(microseconds=until)
+            requests[name] = Erasure(erasure_id=name, user_id=user, requested_time=time)
+    pending = _pending_state(tables, tenant)
+    for erasure in requests.values():
+        pending[erasure.erasure_id] = [erasure.user_id, erasure.requested_time.isoformat()]
+    tables.write_state(tenant, _PENDING, {"pending": pending})
+    return list(requests.values())
 
 
 def drop_erased(tables: EventTables, tenant: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -8,11 +8,13 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import redis
 import redis.asyncio as aioredis
 import redis.exceptions
 
@@ -28,6 +30,8 @@ _TABLE = (
     "PRIMARY KEY (user_id, topic_id)) WITHOUT ROWID"
 )
 _BUSY_S = 5.0
+# Writes a tenant's corrections to a file.
+Save = Callable[[str, Path], None]
 
 
 def open_overlays(layout: Layout, online_store: str, redis_url: str) -> Overlays:
@@ -199,6 +203,37 @@ class RedisOverlays:
             return await getattr(self._client, command)(*arguments)
         except (redis.exceptions.RedisError, OSError) as error:
             raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+
+
+def save_redis(redis_url: str, tenant: str, path: Path) -> None:
+    """Write a tenant's corrections from Redis to a file of SqliteOverlays. Raises DependencyUnavailable."""
+    prefix = _key(tenant, "")
+    rows = []
+    try:
+        with redis.Redis.from_url(redis_url, socket_timeout=_BUSY_S) as client:
+            for key in client.scan_iter(match=prefix + b"*", count=1_000):
+                user = key[len(prefix) :].decode()
+                held: Any = client.hgetall(key)
+                rows += [(user, topic.decode(), *json.loads(said)) for topic, said in held.items()]
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(_TABLE)
+        file.executemany("INSERT OR REPLACE INTO corrections VALUES (?, ?, ?, ?)", rows)
+
+
+def load_redis(redis_url: str, tenant: str, path: Path) -> None:
+    """Put corrections from a file of SqliteOverlays into Redis. Raises DependencyUnavailable."""
+    try:
+        with (
+            closing(sqlite3.connect(path)) as file,
+            redis.Redis.from_url(redis_url, socket_timeout=_BUSY_S) as client,
+        ):
+            query = "SELECT user_id, topic_id, wish, made_time FROM corrections"
+            for user, topic, wish, made_time in file.execute(query):
+                client.hset(_key(tenant, user), topic, json.dumps([wish, made_time]))
+    except (redis.exceptions.RedisError, OSError, sqlite3.Error) as error:
+        raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
 
 
 def _counted(user_ids: Sequence[str], counts: Sequence[int]) -> Removed:
