@@ -4,12 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from driftline import Client, NotReadyError, Profile
+from driftline import Client, NotReadyError, Profile, TopicStanding, TopicTrend
 
 from services.core.model import Model
 from services.demo.burst_example import BurstExample, burst_example
 from services.demo.demand_story import DemandStory, demand_story
 from services.store.ports import FeatureWriter
+
+# Users who are asked for their portrait; the one who says most is shown.
+PORTRAITS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +20,9 @@ class Uses:
     """What the SDK said for the three."""
 
     profile: Profile
+    # Users whose portrait was asked for, and of those who have a trend, a fling or a change of a topic.
+    asked: int
+    moving: int
     # None where the model tells no bursts.
     burst: BurstExample | None
     # None where no topic's demand was published.
@@ -25,7 +31,7 @@ class Uses:
 
 def gather_uses(
     client: Client, features: FeatureWriter, model: Model, buckets: Iterable[int],
-    users: Sequence[str], profile: Profile,
+    users: Sequence[str],
 ) -> Uses:  # fmt: skip
     """Ask for all three.
 
@@ -34,22 +40,36 @@ def gather_uses(
         features: where bursts are stored.
         model: the live one.
         buckets: of the store.
-        users: some are looked through where nobody had a burst.
-        profile: the portrait that is shown.
+        users: the first are asked for their portraits, and looked through where nobody had a burst.
     """
     try:
         demand = demand_story(client)
     except NotReadyError:
         demand = None
+    portraits = [client.get_profile(user) for user in users[:PORTRAITS]]
     return Uses(
-        profile=profile, burst=burst_example(client, features, model, buckets, users),
-        demand=demand,
+        profile=max(portraits, key=statements), asked=len(portraits),
+        moving=sum(statements(one) > 0 for one in portraits), demand=demand,
+        burst=burst_example(client, features, model, buckets, users),
     )  # fmt: skip
+
+
+def statements(profile: Profile) -> int:
+    """Return how much a portrait says beyond shares: trends told from noise, flings and changes."""
+    return sum(
+        (one.trend in (TopicTrend.RISING, TopicTrend.FADING))
+        + (one.standing is TopicStanding.FLING)
+        + (one.change is not None)
+        for one in profile.topics
+    )
 
 
 def uses_figures(uses: Uses) -> dict[str, Any]:
     """Return what `report.json` holds of them."""
     return {
+        "portrait_user_id": uses.profile.user_id,
+        "portraits_asked": uses.asked,
+        "portraits_moving": uses.moving,
         "portrait": [
             {
                 "topic_id": one.topic_id, "name": one.name, "weight": one.weight,

@@ -26,6 +26,7 @@ ARROWS = {
     TopicTrend.STEADY: "steady",
     TopicTrend.UNKNOWN: "",
 }
+MARKS = {TopicTrend.RISING: " ▲", TopicTrend.FADING: " ▼"}
 STANDINGS = {
     TopicStanding.CORE: "core",
     TopicStanding.FLING: "fling",
@@ -52,12 +53,13 @@ def portrait_plot(profile: Profile) -> str:
         axis.set_ylim(len(topics) - 0.4, -0.6)
         axis.tick_params(length=0)
         axis.spines[["left"]].set_visible(False)
-    weights.set_yticks(rows, [_label(topic.name) for topic in topics], color=INK)
+    names = [_label(topic.name) + MARKS.get(topic.trend, "") for topic in topics]
+    weights.set_yticks(rows, names, color=INK)
     times.set_yticks([])
     weights.set_xlim(left=0.0)
     weights.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     weights.set_title("share of interest, 95% interval", color=MUTED, loc="left")
-    times.set_title("when: weeks of its events, ◆ a change of its share", color=MUTED, loc="left")
+    times.set_title("weeks of its events, ◆ its share changed", color=MUTED, loc="left")
     _dates(times)
     return svg_of(figure)
 
@@ -127,7 +129,7 @@ def _fan(
     if len(past_P):
         axis.axvline((past_P[-1] + ahead[0]) / 2, color=GRID, linewidth=1, zorder=0)
     last = ranges[-1]
-    for value, label in ((last.high_95, "95%"), (last.high_80, "80%"), (last.mean, "mean")):
+    for value, label in ((last.high_95, "95%"), (last.high_80, "80%")):
         axis.annotate(label, (ahead[-1], value), xytext=(5, 0), textcoords="offset points",
                       va="center", color=OURS, fontsize=8.5)  # fmt: skip
     axis.set_ylim(bottom=0.0)
@@ -136,7 +138,8 @@ def _fan(
 
 def _when(axis: Axes, topic: TopicInterest, row: float, colour: str) -> None:
     """Draw the weeks of a topic's events, those its standing rests on, and its change."""
-    spans = ((topic.evidence, 2.0, 0.5), (topic.standing_evidence, 7.0, 0.5))
+    fling = topic.standing_evidence if topic.standing is TopicStanding.FLING else None
+    spans = ((topic.evidence, 2.0, 0.5), (fling, 8.0, 0.8))
     for evidence, width, alpha in spans:
         if evidence is None:
             continue

@@ -6,14 +6,15 @@ import pytest
 from driftline.testing import FakeClient
 
 from services.core.forecasters import forecaster_of, untrained_spec
+from services.demo import uses as module
 from services.demo.burst_example import example
 from services.demo.demand_story import demand_story
 from services.demo.page import percent
 from services.demo.report import write_report
-from services.demo.uses import Uses
+from services.demo.uses import Uses, statements
 from tests.core.burst_model import WIDTH
 from tests.demo.test_report import Page
-from tests.demo.uses_replies import DETECTION, burst, client, demand_client, profile
+from tests.demo.uses_replies import DETECTION, TOPICS, burst, client, demand_client, profile
 
 PLAIN = forecaster_of(untrained_spec(WIDTH))
 
@@ -23,6 +24,8 @@ def uses():
     trajectory = client().get_trajectory("7", limit=None)
     return Uses(
         profile=profile(),
+        asked=60,
+        moving=21,
         burst=example(trajectory, (burst(),), burst(), DETECTION, PLAIN, 12),
         demand=demand_story(demand_client()),
     )
@@ -51,15 +54,16 @@ def test_a_portrait_cites_what_each_statement_rests_on(data, uses, tmp_path):
     assert wine[6] == "5.0% to 31% from 2017-W27 9 events, 2017-W27 to 2017-W30: Cava"
     assert fuel[3:] == ["", "too few events", "none", "none"]
     assert "Mostly bread." in page.text
+    assert "Of 60 users asked, 21 have a topic" in page.text
 
 
 def test_a_burst_is_told_with_type_topic_and_the_forecasts_widths(data, uses, tmp_path):
     page = page_of(data, uses, tmp_path)
     said = re.sub(r"\s+", " ", page.text)
-    assert "User 7 had a personal burst of Toys from 2017-W25 to 2017-W27: up to 55%" in said
+    assert "User 7 had a personal burst of Toys in 2017-W25 to 2017-W27: up to 55%" in said
     assert "12 users have a stored burst" in page.text
     assert page.table("burst")[1] == ["2017-W25 to 2017-W27 shown", "Toys", "personal", "55%"]
-    widths = page.table("width of next")[1:]
+    widths = page.table("forecast width")[1:]
     assert [row[0] for row in widths] == ["before", "in", "after"]
     assert widths[0][3] == "+0.0%"
     assert float(widths[1][3].rstrip("%")) > 2.0
@@ -87,7 +91,9 @@ def test_demand_shows_a_topic_and_what_is_scarce(data, uses, tmp_path):
 
 
 def test_what_is_not_there_is_said(data, tmp_path):
-    page = page_of(data, Uses(profile=profile(topics=()), burst=None, demand=None), tmp_path)
+    page = page_of(
+        data, Uses(profile=profile(topics=()), asked=1, moving=0, burst=None, demand=None), tmp_path
+    )
     for said in ("there is no portrait by topic", "tells no bursts", "No topic's demand"):
         assert said in page.text
 
@@ -123,9 +129,12 @@ def test_shares_read_well():
     assert [percent(x) for x in (0.5, 0.1, 0.0949, 0.01, 0.002)] == ["50%", "10%", "9.5%", "1.0%", "0.20%"]  # fmt: skip
 
 
-def test_a_gateway_without_demand_gives_no_story(monkeypatch):
-    from services.demo import uses as module
-
+def test_the_portrait_that_says_most_is_shown_and_missing_demand_is_none(monkeypatch):
+    told = {"6": profile("6", topics=TOPICS[:1]), "7": profile("7"), "8": profile("6", topics=())}
+    made = FakeClient()
+    made.get_profile = told.__getitem__
     monkeypatch.setattr(module, "burst_example", lambda *given: None)
-    made = module.gather_uses(FakeClient(), None, None, range(8), (), profile())
-    assert made.demand is None
+    uses = module.gather_uses(made, None, None, range(8), ["8", "6", "7"])
+    assert uses.profile is told["7"]
+    assert (uses.asked, uses.moving, uses.demand) == (3, 1, None)
+    assert [statements(told[user]) for user in ("6", "7", "8")] == [0, 3, 0]
