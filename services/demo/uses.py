@@ -1,0 +1,96 @@
+"""What the vectors are for, as three sections of the report: a portrait, a burst, content demand."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from driftline import Client, NotReadyError, Profile
+
+from services.core.model import Model
+from services.demo.burst_example import BurstExample, burst_example
+from services.demo.demand_story import DemandStory, demand_story
+from services.store.ports import FeatureWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uses:
+    """What the SDK said for the three."""
+
+    profile: Profile
+    # None where the model tells no bursts.
+    burst: BurstExample | None
+    # None where no topic's demand was published.
+    demand: DemandStory | None
+
+
+def gather_uses(
+    client: Client, features: FeatureWriter, model: Model, buckets: Iterable[int],
+    users: Sequence[str], profile: Profile,
+) -> Uses:  # fmt: skip
+    """Ask for all three.
+
+    Args:
+        client: of the gateway.
+        features: where bursts are stored.
+        model: the live one.
+        buckets: of the store.
+        users: some are looked through where nobody had a burst.
+        profile: the portrait that is shown.
+    """
+    try:
+        demand = demand_story(client)
+    except NotReadyError:
+        demand = None
+    return Uses(
+        profile=profile, burst=burst_example(client, features, model, buckets, users),
+        demand=demand,
+    )  # fmt: skip
+
+
+def uses_figures(uses: Uses) -> dict[str, Any]:
+    """Return what `report.json` holds of them."""
+    return {
+        "portrait": [
+            {
+                "topic_id": one.topic_id, "name": one.name, "weight": one.weight,
+                "weight_low": one.weight_low, "weight_high": one.weight_high,
+                "trend": one.trend.value, "standing": one.standing.value,
+                "change_week": one.change.week if one.change else None,
+            }
+            for one in uses.profile.topics
+        ],
+        "burst": _burst_figures(uses.burst) if uses.burst else None,
+        "demand": _demand_figures(uses.demand) if uses.demand else None,
+    }  # fmt: skip
+
+
+def _burst_figures(one: BurstExample) -> dict[str, Any]:
+    return {
+        "user_id": one.user_id,
+        "is_near_miss": one.shown is None,
+        "kind": one.shown.kind.value if one.shown else None,
+        "topic": one.topic_name,
+        "first_week": one.first_week,
+        "last_week": one.last_week,
+        "peak_evidence": one.peak_evidence,
+        "users_with_a_burst": one.user_count,
+        "forecast_widths": {
+            name: {"served": served, "knowing_of_no_bursts": plain}
+            for name, (served, plain) in one.widths().items()
+        },
+    }
+
+
+def _demand_figures(story: DemandStory) -> dict[str, Any]:
+    return {
+        "newest_period": story.demand.basis.newest_period,
+        "topics": len(story.demand.topics),
+        "drawn": story.drawn.topic_id,
+        "scarce": [
+            {
+                "topic_id": one.topic.topic_id, "name": one.topic.name, "trend": one.trend,
+                "share_next": one.demand_share, "item_share": one.item_share, "is_gap": one.is_gap,
+            }
+            for one in story.scarce
+        ],
+    }  # fmt: skip
