@@ -105,7 +105,7 @@ def test_warming_takes_the_compilation_out_of_the_first_call():
 
 def test_requests_of_a_service_are_known():
     assert shared_rules().requests_of("driftline.v1.EventService") == (
-        "driftline.v1.ListRejectsRequest",
         "driftline.v1.RecordEventsRequest",
         "driftline.v1.UpsertItemsRequest",
+        "driftline.v1.ListRejectsRequest",
     )
