@@ -78,6 +78,10 @@ def test_a_near_miss_is_called_one(data, uses, tmp_path):
     assert "No burst of a topic with quiet weeks around it was stored" in page.text
     assert "near miss" in page.text
     assert page.table("burst")[1][0] == "none stored"
+    cut = replace(uses, burst=example(trajectory, (), None, DETECTION, PLAIN, 1))
+    page = page_of(data, cut, tmp_path)
+    assert "near miss" not in page.text
+    assert "a burst, but not one with quiet weeks on both sides" in page.text
 
 
 def test_demand_shows_a_topic_and_what_is_scarce(data, uses, tmp_path):
