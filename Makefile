@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-processes bench-retrieval eval eval-sparse eval-peers fuzz fuzz-live sbom clean
+.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-processes bench-retrieval eval eval-uses eval-sparse eval-peers fuzz fuzz-live sbom clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -95,6 +95,29 @@ proto-check: .venv-proto/.ready  ## Fail where generated code is stale or a chan
 eval: $(VENV)/.ready  ## Evaluate on Complete Journey, three seeds and an ablation: build/eval/report.html
 	$(BIN)/driftline evaluate --complete-journey --granularity week --origins 8 --horizons 1,4 --seeds 3 --ablate \
 	  --out build/eval
+	$(MAKE) eval-uses
+
+eval-uses: $(VENV)/.ready  ## What vectors are for: portraits, bursts, demand, reasons beside naive methods: build/eval-uses
+	uses() {  # name, main report, then the source and what each command is given
+	  local name=$$1 main=$$2 source=$$3 portraits=$$4 bursts=$$5 demand=$$6
+	  rm -rf build/eval-uses/$$name
+	  $(BIN)/driftline evaluate portraits "$$source" $$portraits --out build/eval-uses/$$name/portraits
+	  # Of sets of few events a user, too few busy users is an answer too.
+	  $(BIN)/driftline evaluate bursts "$$source" $$bursts --out build/eval-uses/$$name/bursts \
+	    || { [ $$name != complete-journey ] && echo "$$name: no figures of bursts"; }
+	  $(BIN)/driftline evaluate demand "$$source" $$demand --out build/eval-uses/$$name/demand
+	  table $$name $$main
+	}
+	table() { $(BIN)/python -m services.evaluation.uses_table $$1 build/eval-uses/$$1 $$2; }
+	set_of() {
+	  if [ -f "$(SETS)/$$1.parquet" ]; then uses $$1 build/eval-$$1/report.json "$(SETS)/$$1.parquet" "$${@:2}"; else
+	    echo "$(SETS)/$$1.parquet is not there: nothing to evaluate; name a folder: make eval-uses SETS=..."
+	  fi
+	}
+	uses complete-journey build/eval/report.json --complete-journey "" "" ""
+	set_of food "--weeks 104 --until 2010-01-01" "--granularity month --least-events 5" \
+	  "--granularity month --horizons 1,3 --until 2010-01-01"
+	set_of steam "--weeks 104" "--granularity month --least-events 5" "--granularity month --horizons 1,3"
 
 eval-sparse: $(VENV)/.ready  ## The same on sets of few events a user, where SETS (default ../shared/data) has them
 	run() {

@@ -10,6 +10,7 @@ from services.cli import (
     promoting,
     running,
     training,
+    wording,
 )
 from services.cli.app import app, main
 
@@ -25,4 +26,5 @@ __all__ = [
     "promoting",
     "running",
     "training",
+    "wording",
 ]

@@ -54,7 +54,7 @@ from services.core.burst_state import (
     PopulationState,
 )
 from services.core.burst_steps import automated, moved_level, recorded, typed
-from services.core.pooling import I64
+from services.core.pooling import F64, I64
 from services.core.records import F32
 from services.core.trajectories import TrajectoryBatch
 
@@ -134,6 +134,26 @@ def advance_population(
     return PopulationState(periods=state.periods + 1, mean_G=mean_G, variance_G=variance_G), risen
 
 
+def weighed(model: BurstModel, state: BurstState, found: Measured) -> F64:
+    """Return the cumulative sums with a period taken in, before an alarm empties them [seen, G].
+
+    Args:
+        model: what was fitted.
+        state: at the close of the period before.
+        found: from `measure` of the same state.
+    """
+    ratio_UG = model.shift * found.pull_UG - 0.5 * model.shift**2 * found.precision_UG
+    scale_U1 = noise_scale(state)[found.seen, None]
+    evidence_UG: F64 = np.maximum(FORGET * state.evidence_UG[found.seen] + ratio_UG / scale_U1, 0.0)
+    return evidence_UG
+
+
+def noise_scale(state: BurstState) -> F64:
+    """Return how much lumpier than foretold each user's periods are, as a factor of the variance [U]."""
+    scale_U: F64 = state.lumps_U2[:, 0] / state.lumps_U2[:, 1]
+    return scale_U
+
+
 def advance(
     model: BurstModel, state: BurstState, found: Measured, count_U: I64, *,
     risen_G: Bools, bulk_U: Bools,
@@ -153,9 +173,8 @@ def advance(
     """
     seen, users = found.seen, len(state.topic_U)
     is_auto_U, counts_U3 = automated(state.counts_U3, count_U, bulk_U)
-    scale_U = state.lumps_U2[seen, 0] / state.lumps_U2[seen, 1]
-    ratio_UG = model.shift * found.pull_UG - 0.5 * model.shift**2 * found.precision_UG
-    evidence_UG = np.maximum(FORGET * state.evidence_UG[seen] + ratio_UG / scale_U[:, None], 0.0)
+    scale_U = noise_scale(state)[seen]
+    evidence_UG = weighed(model, state, found)
     before_U = state.topic_U[seen]
     row = np.arange(len(seen))
     best_U = evidence_UG.argmax(axis=1)

@@ -37,8 +37,12 @@ def check_portrait(
         titles: of the cited items.
         topics: all there are: one that the portrait does not name is a reason to refuse.
     """
-    known = {*topics.names, *(name for names in topics.categories for name in names)}
-    return check_text(text, portrait_facts(portrait, titles), known)
+    return check_text(text, portrait_facts(portrait, titles), topic_names(topics))
+
+
+def topic_names(topics: Topics) -> frozenset[str]:
+    """Return every name that is known of topics: theirs, and of their categories."""
+    return frozenset((*topics.names, *(name for names in topics.categories for name in names)))
 
 
 def _interest(one: TopicInterest, titles: Mapping[str, str]) -> Fact:

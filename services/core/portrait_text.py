@@ -21,8 +21,13 @@ def describe(portrait: Portrait, titles: Mapping[str, str]) -> str:
         portrait: what to say.
         titles: of the cited items; an item without one is cited by its id.
     """
+    return " ".join(portrait_sentences(portrait, titles))
+
+
+def portrait_sentences(portrait: Portrait, titles: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paragraph's sentences, the weights first; none where nothing is known."""
     if not portrait.interests or portrait.pattern is None:
-        return ""
+        return ()
     first = portrait.interests[:_NAMED]
     parts = [_weight(one, titles) for one in first]
     sentences = [f"Mostly {_joined(parts)} ({_weeks(portrait.pattern.evidence)})."]
@@ -37,7 +42,20 @@ def describe(portrait: Portrait, titles: Mapping[str, str]) -> str:
         busy += f", most often on {_WEEKDAYS[pattern.weekday]}"
     if pattern.day_part_hour is not None:
         busy += f", between {pattern.day_part_hour}:00 and {pattern.day_part_hour + 6}:00 UTC"
-    return " ".join([*sentences, f"{busy}."])
+    return (*sentences, f"{busy}.")
+
+
+def portrait_citations(portrait: Portrait, titles: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what each interest rests on, and the pattern of activity: events, weeks and titles."""
+    pattern = portrait.pattern
+    said = [(one.name, one.evidence) for one in portrait.interests]
+    said += [("activity", pattern.evidence)] if pattern is not None else []
+    return tuple(
+        f"{name}: {evidence.event_count} events, {_weeks(evidence)}, {_cited(evidence, titles)}"
+        if evidence is not None
+        else f"{name}: as asked for"
+        for name, evidence in said
+    )
 
 
 def _weight(one: TopicInterest, titles: Mapping[str, str]) -> str:

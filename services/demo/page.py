@@ -11,6 +11,8 @@ from services.demo.comparison import LABELS, Row, Table, Verdict, score, tables
 from services.demo.plots import categories_plot, forecast_plot, trajectory_plot
 from services.demo.report import DemoReport, hits
 from services.demo.theme import palette
+from services.demo.uses import Uses
+from services.demo.uses_plots import ARROWS, STANDINGS, burst_plot, demand_plot, portrait_plot
 
 TEMPLATE = "report.html"
 VERDICTS = {
@@ -58,6 +60,7 @@ def render(data: DemoReport) -> str:
         words=lambda name: str(name).replace("_", " "),
         signed=lambda value: f"{value:+.4f}".replace("-", "−"),  # noqa: RUF001 - a minus sign
         mark=interval_mark,
+        percent=percent,
     )
     compared = tables(data.evaluation)
     user = data.user
@@ -77,9 +80,30 @@ def render(data: DemoReport) -> str:
         Verdict=Verdict,
         verdicts=VERDICTS,
         labels=LABELS,
+        **uses_parts(data.uses),
         light=palette("light"),
         dark=palette("dark"),
     )
+
+
+def uses_parts(uses: Uses | None) -> dict[str, object]:
+    """Return what the sections of uses.html show: the answers, and a plot of each there is."""
+    if uses is None:
+        return {"uses": None}
+    return {
+        "uses": uses,
+        "portrait_plot": _drawn(portrait_plot(uses.profile)) if uses.profile.topics else "",
+        "burst_plot": _drawn(burst_plot(uses.burst)) if uses.burst else "",
+        "demand_plot": _drawn(demand_plot(uses.demand)) if uses.demand else "",
+        "arrows": ARROWS,
+        "standings": STANDINGS,
+    }
+
+
+def percent(share: float) -> str:
+    """Return a share for reading: 12%, 3.4%, 0.25%."""
+    digits = 0 if share >= 0.095 else 1 if share >= 0.0095 else 2
+    return f"{100 * share:.{digits}f}%"
 
 
 def tiles(data: DemoReport, compared: list[Table]) -> list[Tile]:

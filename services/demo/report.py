@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.records import F32
+from services.demo.uses import Uses, uses_figures
 
 _CALLS_LINE = re.compile(r"^driftline_rpc_calls_total\{([^}]*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -166,6 +167,8 @@ class DemoReport:
     # None where it was not compared.
     parity: Mapping[str, float] | None = None
     user: UserStory
+    # Portrait, burst and demand; None where they were not asked for.
+    uses: Uses | None = None
     # As `driftline evaluate` writes it: recommendation, forecast, classification.
     evaluation: Mapping[str, Any]
     statement: DataStatement
@@ -227,6 +230,7 @@ def report_figures(data: DemoReport) -> dict[str, Any]:
             "bought_window": user.bought_window,
             "hits": sum(hits(user)),
         },
+        "uses": None if data.uses is None else uses_figures(data.uses),
         "evaluation": dict(data.evaluation),
         "statement": asdict(data.statement),
     }

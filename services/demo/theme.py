@@ -6,6 +6,7 @@ stand-in colours, which `svg_of` replaces.
 
 import io
 import re
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -55,6 +56,19 @@ def themed_axes(width: float, height: float) -> tuple[Figure, Axes]:
         figure = Figure(figsize=(width, height), layout="constrained")
         axis = figure.subplots()
     return figure, axis
+
+
+def themed_panels(
+    width: float, height: float, rows: Sequence[float], *, columns: Sequence[float] = (1.0,)
+) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of panels, row by row; rows share the x of their column."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        panels = figure.subplots(
+            len(rows), len(columns), squeeze=False, sharex="col",
+            gridspec_kw={"height_ratios": list(rows), "width_ratios": list(columns)},
+        )  # fmt: skip
+    return figure, list(panels.flat)
 
 
 def svg_of(figure: Figure) -> str:

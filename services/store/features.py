@@ -161,7 +161,7 @@ class FeastFeatures:
             found = "SELECT 1 FROM sqlite_master WHERE name = ?"
             if connection.execute(found, (table,)).fetchone():
                 connection.executemany(
-                    f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 - names are ours
+                    f'DELETE FROM "{table}" WHERE entity_key = ?',  # noqa: S608 # nosec B608 - names are ours
                     [(key,) for key in keys],
                 )
 
@@ -186,7 +186,7 @@ class FeastFeatures:
                 table = f"{tenant}_{view.name}"
                 if table in tables:
                     connection.executemany(
-                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # nosec B608  # noqa: S608 - names are ours
+                        f'DELETE FROM "{table}" WHERE entity_key = ?',  # nosec B608  # noqa: S608 # nosec B608 - names are ours
                         [(key,) for key in keys],
                     )
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection:

@@ -1,6 +1,6 @@
 import pytest
 
-from services.core.grounding import Fact, check_text
+from services.core.grounding import Fact, check_text, figures_in, strange_words
 
 DAIRY = Fact(
     names=("dairy", "yogurt"), numbers=("35", "31", "39"), periods=("2026-W10", "2026-W40"),
@@ -73,3 +73,38 @@ def test_a_known_name_inside_another_word_is_not_named():
         (Fact(names=("dairy",), directions=("steady",)),),
         KNOWN,
     ).is_accepted
+
+
+def test_a_number_of_one_topic_is_not_lent_to_another():
+    assert reasons("Dairy has 12%.") == ("it says 12 of what it is not of",)
+    assert reasons("Tea has 12%, dairy 12%.") == ("it says 12 of what it is not of",)
+    # Of nobody in particular: a habit.
+    assert reasons("Active in 40 weeks.") == ()
+
+
+def test_words_of_the_calendar_and_of_number_inside_a_name_claim_nothing():
+    water = Fact(names=("Spring water, two bottles",))
+    assert check_text("They like Spring water, two bottles.", (water,), KNOWN).is_accepted
+    assert not check_text("They like Spring water in spring.", (water,), KNOWN).is_accepted
+
+
+def test_a_name_inside_a_longer_one_is_not_what_is_meant():
+    box = Fact(names=("tools", "Green tea box"), numbers=("9",))
+    assert check_text("Like Green tea box, 9%.", (*FACTS, box), KNOWN).is_accepted
+
+
+def test_words_that_neither_are_plain_nor_a_name_are_strange():
+    plain = frozenset({"they", "like"})
+    found = strange_words("They like dairy's yogurt, hate tea, growing three.", FACTS, plain)
+    assert found.reasons == ("it says 'hate', which no fact does",)
+
+
+def test_a_title_may_be_shortened_but_not_for_its_no():
+    sugar = Fact(names=("Cola, no sugar, cans",))
+    assert strange_words("Cola cans.", (sugar,), ()).is_accepted
+    assert strange_words("Cola, no sugar, cans.", (sugar,), ()).is_accepted
+    assert strange_words("No cola.", (sugar,), ()).reasons == ("it says 'no', which no fact does",)
+
+
+def test_figures_of_a_text_are_told_apart():
+    assert figures_in("12% in 2026-W40, 3.5 events") == (("12", "3.5"), ("2026-W40",))

@@ -101,6 +101,7 @@ async def answers(w: World, layout: Layout, then: datetime) -> dict[str, bytes]:
         reader=SqliteInterestReader(layout),
         history=ParquetHistory(layout),
         inbox=MemoryInbox(w.tables._memory, "gateway-0"),
+        rejects=w.tables,
         registry=registry,
         overlays=MemoryOverlays(),
         demand=MemoryDemand(),

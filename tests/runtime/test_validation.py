@@ -107,4 +107,5 @@ def test_requests_of_a_service_are_known():
     assert shared_rules().requests_of("driftline.v1.EventService") == (
         "driftline.v1.RecordEventsRequest",
         "driftline.v1.UpsertItemsRequest",
+        "driftline.v1.ListRejectsRequest",
     )

@@ -222,10 +222,13 @@ def test_training_reads_what_the_encoder_reads():
             "item_id": ["a", "b"],
             "title": ["Tea", ""],
             "text": ["strong", " green "],
+            "categories": [["drinks"], []],
             "updated_time": [at, at],
         }
     )
-    assert item_texts(items)["text"].to_list() == ["Tea. strong", "green"]
+    read = item_texts(items)
+    assert read["text"].to_list() == ["Tea. strong", "green"]
+    assert read["categories"].to_list() == [["drinks"], []]
 
 
 def test_until_is_a_date_or_now(tmp_path):
