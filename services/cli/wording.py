@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,7 +150,8 @@ async def _open(settings: Settings, tenant: str) -> "Reads":
     from services.gateway.offline import open_reads
     from services.runtime.logs import configure_logs
 
-    configure_logs("warning")
+    # Standard output is for the texts.
+    configure_logs("warning", sys.stderr)
     return await open_reads(settings, tenant)
 
 
