@@ -25,7 +25,6 @@ class Batch:
     activity_BH: Tensor
     share_NW: Tensor
     features_NF: Tensor
-    seen_N: Tensor
     age_N: Tensor
     repeat_user_R: Tensor
     repeat_item_R: Tensor
@@ -67,7 +66,7 @@ def part_of(origin: Origin, users_B: I64, rank: int, size: int, user_power: floa
     truth_rows, owner = rows_between(origin.truth_ptr, users_B)
     repeat_rows, repeat_owner = rows_between(origin.repeat_ptr, users_B)
     # Both ascend: rows of one user stand together, by item.
-    width = len(origin.seen_N)
+    width = len(origin.age_N)
     had = repeat_owner * width + origin.repeat_item_ix_R[repeat_rows]
     truth = owner * width + origin.truth_item_ix_T[truth_rows]
     is_new_T = np.searchsorted(had, truth, side="right") == np.searchsorted(had, truth)
@@ -101,7 +100,6 @@ def make_batch(origin: Origin, users_B: I64, user_power: float = 0.5) -> Batch:
         activity_BH=_f(origin.activity_UH[users_B]),
         share_NW=_f(origin.share_NW),
         features_NF=_f(origin.features_NF),
-        seen_N=torch.from_numpy(origin.seen_N),
         age_N=_i(origin.age_N),
         repeat_user_R=_i(repeat_owner),
         repeat_item_R=_i(origin.repeat_item_ix_R[repeat_rows]),

@@ -7,7 +7,6 @@ R = (user, item) pairs of the past, T = of the truth.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from services.core.dataset import Dataset, period_start, rank_states
@@ -28,8 +27,6 @@ class Origin:
     share_NW: F32
     # core.ranking.item_features.
     features_NF: F32
-    # Somebody had the item before.
-    seen_N: NDArray[np.bool_]
     # Periods since the item's first event, 0 within its first; -1 where nobody had it yet.
     age_N: I64
     # Rows of one user stand together: [repeat_ptr[u], repeat_ptr[u + 1]).
@@ -84,7 +81,6 @@ def make_origin(
         activity_UH=(states.activity_UH * fade_UH).astype(np.float32),
         share_NW=stats.share_NW,
         features_NF=item_features(stats, popularity_floor, now),
-        seen_N=np.isfinite(stats.first_time_N),
         age_N=_ages(past, period),
         repeat_ptr=np.searchsorted(states.repeat_user_ix_R, rows),
         repeat_item_ix_R=states.repeat_item_ix_R,

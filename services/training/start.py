@@ -47,7 +47,7 @@ def with_known_items(tower: ItemTower, origin: Origin, item_ids: Sequence[str]) 
     known_ND = np.zeros((len(item_ids), tower.width), np.float32)
     known_ND[:, :width] = (right_ND * size_D.sqrt()).numpy()
     known_ND /= np.maximum(np.linalg.norm(known_ND, axis=1, keepdims=True), 1e-9)
-    rows = np.flatnonzero(origin.seen_N)
+    rows = np.flatnonzero(origin.age_N >= 0)
     return replace(
         tower,
         known_ids=tuple(item_ids[int(row)] for row in rows),
