@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.cli.app import Tenant, app, console
 from services.core.access import Scope
@@ -63,15 +63,12 @@ def keys_create(
 def keys_list() -> None:
     """Show every key: id, tenant, scopes and state; never a secret, for none is stored."""
     now = datetime.now(UTC)
-    table = Table()
     # What is copied from here stays whole in a narrow terminal.
-    for name, is_whole in (
-        ("id", True), ("tenant", False), ("scopes", False), ("name", False), ("created", False),
-        ("expires", False), ("state", True),
-    ):  # fmt: skip
-        table.add_column(
-            name, no_wrap=is_whole, overflow="fold", min_width=16 if name == "id" else None
-        )
+    table = Table(
+        Column("id", no_wrap=True, min_width=16),
+        *(Column(of, overflow="fold") for of in ("tenant", "scopes", "name", "created", "expires")),
+        Column("state", no_wrap=True),
+    )
     for key in KeyFile(load_settings().keys_path()).list():
         table.add_row(
             key.key_id,
