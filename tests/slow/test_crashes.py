@@ -15,7 +15,6 @@ def run(folder, trust, *, kills, verify_every, seed):
     assert crashes.acknowledged > 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_writer_killed_in_each_step_loses_and_doubles_nothing(tmp_path, trust):
     run(tmp_path, trust, kills=6, verify_every=6, seed=1)
