@@ -68,6 +68,7 @@ class Forecasting:
             grpc_context,
             pb.RefreshPopulationResponse,
             self._rules,
+            self._token,
         )
 
 

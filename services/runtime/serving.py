@@ -55,7 +55,7 @@ async def answer(
     context: CallContext,
     response_type: type[Response],
     rules: Rules,
-    token: str = "",
+    token: str,
 ) -> Response:
     """Run one call of a handler; on failure return an empty response with the status set.
 

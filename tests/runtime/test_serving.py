@@ -13,25 +13,7 @@ from services.runtime.compute_token import call_metadata, held_token, keep_token
 from services.runtime.serving import answer, replica_options, run_cancellable
 from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
-
-
-class Context:
-    """Records what Ray Serve's context is told."""
-
-    def __init__(self, *metadata):
-        self.metadata, self.code, self.details, self.trailing = metadata, None, "", {}
-
-    def invocation_metadata(self):
-        return self.metadata
-
-    def set_code(self, code):
-        self.code = code
-
-    def set_details(self, details):
-        self.details = details
-
-    def set_trailing_metadata(self, trailing_metadata):
-        self.trailing = dict(trailing_metadata)
+from tests.runtime.serve_context import Context
 
 
 async def call(method, request=None, context=None, token=""):
