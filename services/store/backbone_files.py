@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
+from services.store.files import file_sha256
 
 TokenPooling = Literal["mean", "cls", "last"]
 
@@ -49,7 +50,7 @@ class BackboneFiles:
         Raises:
             InvalidArgument: the folder has no safetensors.
         """
-        return _file_sha256(self.folder / self.gguf) if self.gguf else weights_sha256(self.folder)
+        return file_sha256(self.folder / self.gguf) if self.gguf else weights_sha256(self.folder)
 
     def tuned_pooling(self) -> TokenPooling | None:
         """Return the pooling a tuned folder was made for; None where it was not tuned.
@@ -140,7 +141,7 @@ def weights_sha256(folder: Path) -> str:
             "backbone",
             f"{folder.name} holds no *.safetensors; pickled weights are not read, convert them",
         )
-    hashes = [_file_sha256(file) for file in files]
+    hashes = [file_sha256(file) for file in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
@@ -260,8 +261,3 @@ def _from_hub(name: str) -> Path:
         ) from None
     except Exception as error:  # the hub's client raises many kinds for "offline" and "not cached"
         raise DependencyUnavailable("model hub", f"did not give {name!r}") from error
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

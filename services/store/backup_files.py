@@ -17,7 +17,7 @@ from typing import Any
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
 from services.core.progress import Progress
-from services.store.files import sync
+from services.store.files import file_sha256, sync
 from services.store.layout import write_json
 
 FORMAT = 1
@@ -91,8 +91,8 @@ def copy_files(files: dict[str, Path], folder: Path, on_progress: Progress) -> d
     entries = {}
     for done, (name, source) in enumerate(files.items()):
         target = data / name
-        sha256 = "" if not _is_as_long(target, source) else _sha256(target)
-        if not sha256 or sha256 != _sha256(source):
+        sha256 = "" if not _is_as_long(target, source) else file_sha256(target)
+        if not sha256 or sha256 != file_sha256(source):
             sha256 = _copied(source, target)
         stat = source.stat()
         entries[name] = FileEntry(size=stat.st_size, sha256=sha256, mode=stat.st_mode & 0o777)
@@ -250,7 +250,7 @@ def _problem(path: Path, entry: FileEntry) -> str:
         size = path.stat().st_size
         if size != entry.size:
             return f"has {size} bytes of {entry.size}"
-        return "" if _sha256(path) == entry.sha256 else "was changed"
+        return "" if file_sha256(path) == entry.sha256 else "was changed"
     except FileNotFoundError:
         return "is absent"
     except OSError as error:
@@ -259,11 +259,6 @@ def _problem(path: Path, entry: FileEntry) -> str:
 
 def _is_as_long(target: Path, source: Path) -> bool:
     return target.is_file() and target.stat().st_size == source.stat().st_size
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copied(source: Path, target: Path) -> str:

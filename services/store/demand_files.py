@@ -23,6 +23,7 @@ from services.core.errors import DependencyUnavailable
 from services.core.schema import Granularity
 from services.store.files import replacing, sync
 from services.store.layout import Layout
+from services.store.turns import PUBLISH_LOCK
 
 _FIGURES = ("audience", "volume", "share")
 _SECRET_BYTES = 32
@@ -81,7 +82,7 @@ class FolderDemand:
         path = self._layout.demand_file(tenant, space_id, name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.parent / "publish.lock"):
+            with FileLock(path.parent / PUBLISH_LOCK):
                 made = make(self._secret(tenant), self.read(tenant, space_id, name))
                 if made is not None:
                     with replacing(path) as draft:

@@ -28,6 +28,7 @@ from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
 from services.store.redis_erasure import delete_hashes
+from services.store.turns import PUBLISH_LOCK
 from services.store.wire import entity_key, redis_key, redis_time_field
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ class FeastFeatures:
                 return
             folder = self._layout.feast_dir(tenant)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / "publish.lock", timeout=_BUSY_S)
+            lock = FileLock(folder / PUBLISH_LOCK, timeout=_BUSY_S)
             try:
                 lock.acquire()
             except LockTimeout:

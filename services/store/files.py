@@ -1,5 +1,6 @@
 """Files that other processes read while we write: they see the old one or the new one, never half of one."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             draft.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -8,7 +8,6 @@ index/{space}/{generation}/vectors.npy     float32 [N, D], memory-mapped by read
 index/{space}/CURRENT                      name of the generation, replaced in one atomic step
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -23,11 +22,12 @@ from filelock import FileLock
 from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady, SpaceMismatch
 from services.core.ranking import ItemStats
 from services.core.records import F32
-from services.store.files import replacing
+from services.store.files import file_sha256, replacing
 from services.store.frames import vectors_column
 from services.store.layout import Layout, write_json
 from services.store.ports import Catalogue
 from services.store.topic_files import TOPICS, topics_from_json, topics_to_json
+from services.store.turns import PUBLISH_LOCK
 
 # A reader may still hold the generation before; older ones go.
 KEPT_GENERATIONS = 3
@@ -84,7 +84,7 @@ class FolderCatalogues:
                 "model_version": catalogue.model_version,
                 "item_count": len(catalogue.item_ids),
                 "window_count": catalogue.stats.share_NW.shape[1],
-                "files": {name: _sha256(folder / name) for name in files},
+                "files": {name: file_sha256(folder / name) for name in files},
             },
         )
 
@@ -188,7 +188,7 @@ def _differing(folder: Path, sha256_of: dict[str, str]) -> list[str]:
     return [
         name
         for name in names
-        if not (folder / name).exists() or _sha256(folder / name) != sha256_of.get(name)
+        if not (folder / name).exists() or file_sha256(folder / name) != sha256_of.get(name)
     ]
 
 
@@ -218,7 +218,7 @@ def check_same_shape(base: Catalogue, added: Catalogue) -> None:
 
 def _alone(root: Path) -> FileLock:
     root.mkdir(parents=True, exist_ok=True)
-    return FileLock(root / "publish.lock")
+    return FileLock(root / PUBLISH_LOCK)
 
 
 def _rows(catalogue: Catalogue) -> pl.DataFrame:
@@ -251,8 +251,3 @@ def _stats(rows: pl.DataFrame, window_count: int) -> ItemStats:
         share_NW=np.asarray(rows["share"].to_list(), np.float32).reshape(len(rows), window_count),
         first_time_N=rows["first_time"].to_numpy(),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

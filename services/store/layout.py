@@ -88,10 +88,6 @@ class Layout:
         """Return the Delta table of clean events, partitioned by bucket."""
         return self.tenant_dir(tenant) / "events"
 
-    def items_dir(self, tenant: str) -> Path:
-        """Return the Delta table of item versions."""
-        return self.tenant_dir(tenant) / "items"
-
     def rejects_dir(self, tenant: str) -> Path:
         """Return the Delta table of rows that were refused."""
         return self.tenant_dir(tenant) / "rejects"

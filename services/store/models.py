@@ -12,6 +12,7 @@ from services.core.records import ModelInfo
 from services.store.files import sync
 from services.store.layout import Layout, read_json, write_json
 from services.store.model_folder import check_model_folder, load_info
+from services.store.turns import REGISTRY_LOCK
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MANIFEST = "model.json"
@@ -164,7 +165,7 @@ class FolderRegistry:
     def _alone(self, tenant: str) -> FileLock:
         folder = self._layout.models_dir(tenant)
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "registry.lock")
+        return FileLock(folder / REGISTRY_LOCK)
 
     def _stages(self, tenant: str) -> dict[str, str]:
         return dict(read_json(self._layout.models_dir(tenant) / "STAGES.json"))

@@ -30,7 +30,7 @@ from services.store.delta_log import files_of
 from services.store.layout import Layout
 from services.store.leases import reading
 from services.store.overlays import Save
-from services.store.turns import alone, named_lock
+from services.store.turns import PUBLISH_LOCK, REGISTRY_LOCK, alone, named_lock
 
 # After this a reader that still copies no longer holds back erasures.
 LONGEST = timedelta(hours=24)
@@ -113,9 +113,9 @@ def _still(layout: Layout, tenants: list[str]) -> Iterator[None]:
             spaces = sorted((layout.tenant_dir(tenant) / "index").glob("*/"))
             for folder in (layout.feast_dir(tenant), *spaces):
                 if folder.is_dir():
-                    stack.enter_context(FileLock(folder / "publish.lock"))
+                    stack.enter_context(FileLock(folder / PUBLISH_LOCK))
             if layout.models_dir(tenant).is_dir():
-                stack.enter_context(FileLock(layout.models_dir(tenant) / "registry.lock"))
+                stack.enter_context(FileLock(layout.models_dir(tenant) / REGISTRY_LOCK))
         yield
 
 

@@ -16,6 +16,8 @@ from filelock import Timeout as LockTimeout
 
 from services.core.errors import Cancelled
 
+# Locks beside what they guard; a backup holds them all.
+PUBLISH_LOCK, REGISTRY_LOCK = "publish.lock", "registry.lock"
 # How often someone who waits looks whether to go on.
 _LOOK_S = 0.5
 _TURN_LOOK_S = 0.02
