@@ -105,10 +105,6 @@ class TopicFacts:
         return self.is_trend and self.trend.value > 0
 
     @property
-    def is_fading(self) -> bool:
-        return self.is_trend and self.trend.value < 0
-
-    @property
     def is_over_served(self) -> bool:
         """Tell whether items outweigh even the upper end of the demand."""
         high = self.share_next.high or 0.0

@@ -116,11 +116,6 @@ def rejects_of(rows: pl.DataFrame, raw: pl.Series) -> pl.DataFrame:
     return rows.with_columns(raw.alias(RAW)).select(*REJECT_SCHEMA)
 
 
-def no_rejects() -> pl.DataFrame:
-    """Return an empty frame of rejects."""
-    return pl.DataFrame(schema=REJECT_SCHEMA)
-
-
 def excerpts(rows: pl.DataFrame) -> pl.Series:
     """Return each row as JSON, cut to EXCERPT characters, without what a reject says elsewhere.
 
