@@ -31,8 +31,11 @@ STOP_LIMIT_S = 40.0
 # CPUs are what Ray's books say; replicas share the real ones.
 # services/runtime/serve_process.py makes it; that file imports ray, this one must not.
 READY = "ready"
-# Ports kept for the replicas of one cluster, of each protocol.
+# Ports kept for the replicas of one cluster, of each protocol. All lie below 32768: above it the
+# system gives ports to whoever connects, and Serve takes any for the gRPC between deployments.
 REPLICA_PORTS = 20
+REPLICA_HTTP_BASE = 30_000
+REPLICA_GRPC_BASE = 31_000
 LOGICAL_CPUS = 16
 OBJECT_STORE_BYTES = 80_000_000
 # Inherited by every process of the cluster, so that none is forgotten.
@@ -185,8 +188,8 @@ def _serve_environment(scratch: Path, metrics_port: int, stats_port: int) -> dic
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # Else Serve waits 30 s for balancers to notice before a replica ends.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(30000 + offset),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(40000 + offset),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(REPLICA_HTTP_BASE + offset),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(REPLICA_GRPC_BASE + offset),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
@@ -222,11 +225,12 @@ def _replica_offset() -> int:
     """
     offsets = list(range(0, 900, REPLICA_PORTS))
     secrets.SystemRandom().shuffle(offsets)
+    bases = (REPLICA_HTTP_BASE, REPLICA_GRPC_BASE)
     for offset in offsets:
         ports = range(offset, offset + REPLICA_PORTS)
-        if all(is_free("", base + port) for base in (30_000, 40_000) for port in ports):
+        if all(is_free("", base + port) for base in bases for port in ports):
             return offset
-    raise DependencyUnavailable("Ray Serve", "finds no free ports in 30000-30900 and 40000-40900")
+    raise DependencyUnavailable("Ray Serve", "finds no free ports in 30000-30900 and 31000-31900")
 
 
 def _compute_environment(settings: Settings) -> dict[str, str]:

@@ -4,13 +4,13 @@ Ray Serve's gRPC has neither TLS nor interceptors, and its replicas take no addr
 """
 
 import hmac
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from services.core.errors import Unauthenticated
 from services.runtime.settings import Settings
+from services.store.files import replace_file
 
 AUTHORIZATION_KEY = "authorization"
 _FILE = ".compute.token"
@@ -18,13 +18,7 @@ _FILE = ".compute.token"
 
 def keep_token(data_dir: Path, token: str) -> None:
     """Leave the token of a cluster on this machine for commands that run beside it, for the owner's eyes only."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    draft = data_dir / f"{_FILE}.{os.getpid()}"
-    with suppress(FileNotFoundError):
-        draft.unlink()
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token)
-    draft.replace(data_dir / _FILE)
+    replace_file(data_dir / _FILE, token.encode(), mode=0o600)
 
 
 def held_token(settings: Settings) -> str:

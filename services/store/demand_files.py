@@ -1,11 +1,9 @@
 """Releases of demand: in memory, and as one safetensors file each, replaced in one atomic step."""
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from services.core.demand_forecast import DemandForecast, SeriesForecast
 from services.core.demand_release import Release
 from services.core.errors import DependencyUnavailable
 from services.core.schema import Granularity
-from services.store.files import replacing, sync
+from services.store.files import make_file_once, replacing
 from services.store.layout import Layout
 from services.store.turns import PUBLISH_LOCK
 
@@ -94,16 +92,7 @@ class FolderDemand:
     def _secret(self, tenant: str) -> bytes:
         path = self._layout.demand_dir(tenant) / "secret"
         if not path.exists():
-            draft = path.with_name(f".secret.{secrets.token_hex(8)}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(_SECRET_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):  # another process was first: theirs counts
-                os.link(draft, path)
-            draft.unlink()
-            sync(path.parent)
+            make_file_once(path, secrets.token_bytes(_SECRET_BYTES), mode=0o600)
         return path.read_bytes()
 
 

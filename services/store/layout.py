@@ -19,15 +19,13 @@ ROOT/{tenant}/demand/                  releases by space; `secret`, for the writ
 """
 
 import json
-import os
 import re
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
 from services.core.schema import DEFAULT_TENANT
+from services.store.files import make_file_once, replace_file
 
 STORE_VERSION = 1
 
@@ -165,10 +163,7 @@ def write_json(path: Path, content: Any, *, is_private: bool = False) -> None:
 
     A private file can be read by its owner alone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path, content, mode=0o600 if is_private else 0o666)
-    draft.replace(path)
-    _sync_folder(path.parent)
+    replace_file(path, _json(content), mode=0o600 if is_private else 0o666)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -188,12 +183,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _make_or_verify(path: Path, bucket_count: int) -> None:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = _draft(path, {"bucket_count": bucket_count, "version": STORE_VERSION})
-        with suppress(FileExistsError):  # another process made the store first: verify theirs
-            os.link(draft, path)
-        draft.unlink()
-        _sync_folder(path.parent)
+        # Where another process made the store first, theirs is verified.
+        make_file_once(path, _json({"bucket_count": bucket_count, "version": STORE_VERSION}))
     try:
         stored = json.loads(path.read_text())
         made_with, version = int(stored["bucket_count"]), int(stored["version"])
@@ -213,23 +204,8 @@ def _make_or_verify(path: Path, bucket_count: int) -> None:
         )
 
 
-def _draft(path: Path, content: Any, mode: int = 0o666) -> Path:
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    # Its mode is narrowed by the umask, as open() does.
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _json(content: Any) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True).encode()
 
 
 def _checked(field: str, name: str, pattern: re.Pattern[str]) -> str:

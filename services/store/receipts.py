@@ -6,17 +6,16 @@ ROOT/{tenant}/receipts.db  what was removed where; names no user
 """
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
 from services.core.receipts import PENDING, Receipt, from_json, to_json
-from services.store.files import sync
+from services.store.files import make_file_once
 from services.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -146,16 +145,9 @@ def _key(folder: Path) -> "Ed25519PrivateKey":
 
     path = folder / "receipts.pem"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         new = Ed25519PrivateKey.generate()
         secret = new.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-        draft = folder / f".receipts.{os.getpid()}.draft"
-        draft.touch(mode=0o600)
-        draft.write_bytes(secret)
-        sync(draft)
-        with suppress(FileExistsError):  # another process was first: theirs is the key
-            os.link(draft, path)
-        draft.unlink()
+        make_file_once(path, secret, mode=0o600)
     try:
         key = form.load_pem_private_key(path.read_bytes(), None)
     except (ValueError, TypeError) as error:

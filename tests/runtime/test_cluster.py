@@ -36,7 +36,7 @@ from services.core.schema import (
     by_period_view,
     forecast_view,
 )
-from services.runtime.cluster import Cluster, start_cluster
+from services.runtime.cluster import REPLICA_GRPC_BASE, Cluster, start_cluster
 from services.runtime.compute_token import call_metadata
 from services.runtime.settings import Settings
 from services.store.backbone import Backbone, load_backbone
@@ -266,7 +266,7 @@ def test_whoever_lacks_the_token_is_refused_by_both_applications(served: Served)
 
 
 # What Ray Serve gives no address for, by process; the threat model says what closes each.
-REPLICA_PORTS = range(40_000, 41_000)
+REPLICA_PORTS = range(REPLICA_GRPC_BASE, REPLICA_GRPC_BASE + 1_000)
 
 
 def open_sockets(pids: list[int]) -> dict[str, set[int]]:
@@ -300,7 +300,7 @@ def test_every_socket_is_on_loopback_or_named_in_the_threat_model(served: Served
     assert found == {}
     page = (Path(__file__).parents[2] / "docs/threat-model.md").read_text()
     for name in (
-        "40000",
+        "31000",
         "`DRIFTLINE_COMPUTE_TOKEN`",
         "ProxyActor",
         "HAProxy",
