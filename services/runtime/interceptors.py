@@ -18,7 +18,13 @@ import grpc
 import structlog
 
 from services.core.access import ANYONE, RPC_SCOPES, Principal, Scope, authorise
-from services.core.errors import Cancelled, CoreError, Overloaded, Unauthenticated
+from services.core.errors import (
+    Cancelled,
+    CoreError,
+    DiskUnavailable,
+    Overloaded,
+    Unauthenticated,
+)
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.guard import INVALID, Guard, OpenDoor
@@ -26,6 +32,7 @@ from services.runtime.logs import call_log, trace_of
 from services.runtime.metrics import Metrics
 from services.runtime.quotas import Meter, QuotaConfig, Quotas
 from services.runtime.validation import Rules
+from services.store.disk import told
 
 if TYPE_CHECKING:  # generic in their stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -317,8 +324,8 @@ def _behaviour(handler: "Handler") -> Callable[..., Any]:
 
 
 def _failure(method: _Method, context: "Context", error: Exception, request_id: str) -> Failure:
-    """Return what the caller is told; what nobody foresaw is logged with its trace."""
-    if not isinstance(error, CoreError):
+    """Return what the caller is told; what nobody foresaw, or the disk did, is logged with its trace."""
+    if not isinstance(error, CoreError) or isinstance(told(error), DiskUnavailable):
         trace = trace_of(error)
         log.error("call failed", method=method.name, request_id=request_id, **trace)
     return failure_of(_seen_by(context, error), request_id)
