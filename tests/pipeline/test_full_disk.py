@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_named_and_still_read(made, tmp_path,
         message = refused(store.refresh)
         assert "read-only" in message or "closed to this program" in message
         assert open_stores(store.settings).tables.read_events(DEFAULT_TENANT).height == 120
-        assert store.online() == before
+    assert store.online() == before
     store.refresh()
     trust("faults injected")
     assert open_stores(store.settings).tables.read_events(DEFAULT_TENANT).height == 170
