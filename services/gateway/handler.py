@@ -76,24 +76,32 @@ class EventHandler(events_grpc.EventServiceServicer):
 
 
 class InterestHandler(interests_grpc.InterestServiceServicer):
-    """InterestService. Where it returns bytes, they are the response already serialized."""
+    """InterestService.
+
+    Where a method returns bytes, they are its response already serialized: not what the stubs say, but what
+    `interceptors.py` takes too.
+    """
 
     def __init__(self, reads: Interests, now: Now) -> None:
         self._reads, self._now = reads, now
 
-    async def GetInterest(self, request: interests.GetInterestRequest, context: Any) -> bytes:
+    async def GetInterest(  # type: ignore[override]
+        self, request: interests.GetInterestRequest, context: Any
+    ) -> bytes:
         query = interest_messages.interest_query_from_pb(request, self._now())
         answer = await self._reads.interest(query)
         return interest_messages.interest_to_wire(answer)
 
-    async def BatchGetInterests(
+    async def BatchGetInterests(  # type: ignore[override]
         self, request: interests.BatchGetInterestsRequest, context: Any
     ) -> bytes:
         query = interest_messages.batch_query_from_pb(request, self._now())
         answer = await self._reads.batch(query)
         return interest_messages.batch_to_wire(answer)
 
-    async def GetTrajectory(self, request: interests.GetTrajectoryRequest, context: Any) -> bytes:
+    async def GetTrajectory(  # type: ignore[override]
+        self, request: interests.GetTrajectoryRequest, context: Any
+    ) -> bytes:
         query = interest_messages.trajectory_query_from_pb(request, self._now())
         answer = await self._reads.trajectory(query)
         return interest_messages.trajectory_to_wire(answer)

@@ -1,6 +1,10 @@
-"""Stored values of interest views, as they come from a store, to packed interests."""
+"""Stored values of interest views, as they come from a store, to packed interests.
+
+Values are bytes, all of them or, where there is no row, none.
+"""
 
 from functools import lru_cache
+from typing import Any
 
 from services.core import schema as names
 from services.core.packed import InterestFacts, PackedInterest, shared_facts
@@ -14,7 +18,7 @@ HISTORY = (names.VECS, names.EVENT_COUNTS, names.MODEL_VERSION, names.PERIODS)
 
 
 def interest_packed(
-    values: list[bytes], granularity: Granularity, space_id: str
+    values: list[Any], granularity: Granularity, space_id: str
 ) -> PackedInterest | None:
     """Return the interest in the values of `INTEREST` and a time; None where there is no time."""
     vec, count, version, start, time = values
@@ -25,7 +29,7 @@ def interest_packed(
 
 
 def history_packed(
-    values: list[bytes], granularity: Granularity, space_id: str
+    values: list[Any], granularity: Granularity, space_id: str
 ) -> list[PackedInterest]:
     """Return the interests in the values of `HISTORY` and a time, oldest first; none where there is no time."""
     vecs, counts, version, periods, time = values
