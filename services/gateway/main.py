@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
+import uvloop
 
 from services.core.schema import DEFAULT_TENANT
 from services.gateway.tenants import Tenants
@@ -38,7 +39,9 @@ def main(arguments: list[str]) -> None:
     settings = load_settings()
     configure_logs(settings.log_level)
     try:
-        asyncio.run(serve(told_insecure(settings) if arguments else settings))
+        # A tenth less CPU a read than asyncio's own loop (DECISIONS.md).
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(told_insecure(settings) if arguments else settings))
     except Exception as error:
         if (known := told(error)) is None:
             raise

@@ -35,11 +35,11 @@ from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
 from services.store.clock import clock_of
+from services.store.packed_port import PackedReader
 from services.store.ports import (
     DemandStore,
     HistoryReader,
     Inbox,
-    InterestReader,
     ModelRegistry,
     Overlays,
 )
@@ -50,7 +50,7 @@ from services.store.reject_port import RejectReader
 class Ports:
     """What the gateway asks of storage."""
 
-    reader: InterestReader
+    reader: PackedReader
     history: HistoryReader
     inbox: Inbox
     rejects: RejectReader
