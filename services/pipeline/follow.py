@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, timedelta
 
 import structlog
 
-from services.core.errors import CoreError
 from services.core.schema import DEFAULT_TENANT
 from services.pipeline.compute import ComputeClient
 from services.pipeline.demand import refresh_demand
@@ -21,6 +20,7 @@ from services.pipeline.health import StoreCheck, is_due, keep_health
 from services.pipeline.preprocess import preprocess
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
+from services.store.disk import told
 from services.store.erasures import pending_erasures
 from services.store.health import REFRESHED, refreshed_to_state
 
@@ -75,10 +75,13 @@ class Follower:
         while not self._stopped.is_set():
             try:
                 step()
-            except CoreError as error:
-                log.warning("follow step failed; trying again", step=name, problem=error.message)
-            except Exception:
-                log.exception("follow step failed; trying again", step=name)
+            except Exception as error:
+                if (known := told(error)) is None:
+                    log.exception("follow step failed; trying again", step=name)
+                else:
+                    log.warning(
+                        "follow step failed; trying again", step=name, problem=known.message
+                    )
             self._stopped.wait(self.settings.poll_s)
 
     def _intake(self) -> None:

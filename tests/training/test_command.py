@@ -9,15 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from services.core.errors import InvalidArgument, NotReady, Overloaded
+from services.core.errors import DiskUnavailable, InvalidArgument, NotReady, Overloaded
 from services.core.schema import DEFAULT_TENANT as TENANT
 from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
+from services.store.disk import told
 from services.store.erasures import record_erasures
 from services.store.model_folder import load_model
 from services.training.checkpoints import work_folder
 from services.training.command import item_texts, parse_until
 from services.training.workers import ComputeConfig
+from tests.disks import small_files
 from tests.planted import planted_events
 from tests.training.store import UNTIL, Store, filled
 
@@ -78,6 +80,21 @@ def stop_at(stage, done):
             raise Killed
 
     return on_progress
+
+
+@pytest.mark.slow
+def test_a_training_whose_disk_is_full_says_so_and_goes_on(tmp_path, trust):
+    whole = filled(tmp_path / "whole").train()
+    store = filled(tmp_path / "full")
+    for most_bytes in (0, 2_000, 20_000):
+        with small_files(most_bytes), pytest.raises(Exception) as caught:
+            store.train()
+        assert isinstance(told(caught.value), DiskUnavailable), repr(caught.value)
+        assert store.models.list(TENANT) == []
+    again = store.train()
+    trust("faults injected", 3, int(again.model_version != whole.model_version))
+    assert again.model_version == whole.model_version
+    assert store.states() == []
 
 
 def test_a_ranker_that_is_done_is_not_trained_again(tmp_path):
