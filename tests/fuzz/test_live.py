@@ -2,9 +2,21 @@
 
 import random
 
+import pytest
+
 from tests.fuzz.live import Outcome, _bent, run
 
 COUNT = 1500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_requests_find_no_fault_and_no_growth(tmp_path, trust):
+    outcome = run(tmp_path, 100_000, seed=0)
+    trust("requests fuzzed", outcome.sent, outcome.losses)
+    assert outcome.faults == []
+    assert outcome.is_alive
+    assert not outcome.has_grown, outcome.rss_mib
 
 
 def test_random_requests_find_no_fault_and_leave_the_gateway_as_it_was(tmp_path, trust):
