@@ -31,6 +31,7 @@ from services.forecaster.burst_rows import (
     state_of,
     state_rows,
 )
+from services.forecaster.rows import content_of
 from services.store.ports import EventTables, FeatureWriter
 
 
@@ -112,12 +113,12 @@ class BucketBursts:
             online = newest.drop(names.PERIOD, names.KNOWN_TIME)
             self.features.write_online(self.tenant, names.bursts_view(*place), online)
             view = names.bursts_by_period_view(*place)
-            part = f"{self.made_at.name}-{_content(changes)}"
+            part = f"{self.made_at.name}-{content_of(changes)}"
             self.features.append_offline(self.tenant, view, self.bucket, part, changes)
         if self._states:
             view, states = names.burst_state_view(*place), pl.concat(self._states)
             # One part, replaced: only the newest state goes on.
-            part = "state" if self.is_all else f"state-{_content(states)}"
+            part = "state" if self.is_all else f"state-{content_of(states)}"
             self.features.append_offline(self.tenant, view, self.bucket, part, states)
         if not self.is_all:
             return
@@ -194,8 +195,3 @@ def _digest(rows: pl.DataFrame, last: Period) -> str:
     )
     hashed = said.sort(names.USER_ID, names.PERIOD_START).hash_rows().to_numpy()
     return hashlib.sha256(hashed.tobytes()).hexdigest()[:32]
-
-
-def _content(rows: pl.DataFrame) -> str:
-    said = rows.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
-    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]
