@@ -25,13 +25,13 @@ from services.core.trajectories import TrajectoryBatch
 from services.forecaster.burst_rows import (
     Stamp,
     change_rows,
-    changes_that_differ,
     moved_from_json,
     moved_to_json,
     state_of,
     state_rows,
 )
 from services.forecaster.rows import content_of
+from services.store.frames import unpublished_rows
 from services.store.ports import EventTables, FeatureWriter
 
 
@@ -104,7 +104,7 @@ class BucketBursts:
         """Publish what changed, then keep state and position."""
         place = self.stamp.granularity, self.stamp.space_id
         made = pl.concat(self._changes) if self._changes else self._held.clear()
-        changes = made if self._resumed_at is not None else changes_that_differ(made, self._held)
+        changes = made if self._resumed_at is not None else unpublished_rows(made, self._held)
         if len(changes):
             touched = made.filter(pl.col(names.USER_ID).is_in(changes[names.USER_ID].implode()))
             newest = touched.sort(names.USER_ID, names.LAST_PERIOD).unique(
