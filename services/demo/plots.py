@@ -40,6 +40,8 @@ SMOOTH_WEEKS = 3.0
 BAND_80, BAND_95 = 1.2816, 1.96
 ANCHORS = 9
 HISTORY_WEEKS = 26
+# Points of a drawn line for each of its own.
+BETWEEN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,10 +381,10 @@ def _box(points: F64) -> tuple[tuple[float, float], tuple[float, float]]:
     )
 
 
-def _dense(line: F64, between: int = 6) -> F64:
+def _dense(line: F64) -> F64:
     """Return a line with points put between its own, so that colour changes smoothly."""
     at = np.arange(len(line))
-    fine = np.linspace(0, len(line) - 1, (len(line) - 1) * between + 1)
+    fine = np.linspace(0, len(line) - 1, (len(line) - 1) * BETWEEN + 1)
     return np.stack([np.interp(fine, at, line[:, k]) for k in (0, 1)], axis=1)
 
 

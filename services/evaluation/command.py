@@ -39,8 +39,8 @@ from services.evaluation.summary import by_origin, origins_lost, summarise
 from services.evaluation.vectors import vector_report
 from services.store.ports import TextEncoder
 
-# Users of predictions.parquet, the first ids in order.
-PREDICTED_USERS = 1000
+# Users of predictions.parquet, the first ids in order, and items of each.
+PREDICTED_USERS, PREDICTED_ITEMS = 1000, 10
 # Users asked at an origin, at most.
 USER_LIMIT = 5000
 
@@ -210,7 +210,7 @@ def _write(out: Path, report: dict[str, Any], **seconds: float) -> None:
 
 
 def write_predictions(
-    out: Path, data: Dataset, model: Model, items_ND: F32, *, at: datetime, k: int = 10
+    out: Path, data: Dataset, model: Model, items_ND: F32, *, at: datetime
 ) -> None:
     """Write the best items of up to PREDICTED_USERS users from events strictly before an instant.
 
@@ -221,7 +221,7 @@ def write_predictions(
     past = data.before(now)
     users = np.unique(past.user_ix_E)[:PREDICTED_USERS]
     score_BN = driftline(model, items_ND)(past, now)(users)
-    top_BK = top_rows(score_BN, k)
+    top_BK = top_rows(score_BN, PREDICTED_ITEMS)
     out.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(
         {
