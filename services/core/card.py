@@ -100,7 +100,7 @@ def evaluated(report: dict[str, Any]) -> dict[str, Any]:
     """Return what a card keeps of an evaluation's report: the model's own figures with intervals.
 
     Args:
-        report: report.json of `driftline evaluate` (DESIGN section 8).
+        report: report.json of `driftline evaluate`.
     """
     recommendation = {
         f"{part}.{horizon}": methods[OURS]
