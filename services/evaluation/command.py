@@ -17,7 +17,7 @@ from services.core.model import Model
 from services.core.pooling import PoolingConfig
 from services.core.progress import Progress
 from services.core.records import F32
-from services.core.schema import EVENT_TIME, Granularity
+from services.core.schema import Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
 from services.evaluation.classification import classification_report, refuse_tuned_later
@@ -144,7 +144,7 @@ def run_evaluate(
     started = time.perf_counter()
     if peers is not None and leave_one_out:
         raise InvalidArgument("peers", "leave-one-out does not ask them; choose one of the two")
-    frame = _read(events, until)
+    frame = read_events(events, until)
     pooling = model.pooling if model is not None else PoolingConfig()
     data = dataset_from_frame(frame, granularity, pooling)
     split = make_split(data, origins, _checked(horizons), every)
@@ -233,11 +233,6 @@ def write_predictions(
             "model_version": [model.model_version] * top_BK.size,
         }
     ).write_parquet(out / "predictions.parquet")
-
-
-def _read(events: Path | pl.DataFrame, until: datetime | None) -> pl.DataFrame:
-    frame = read_events(events)
-    return frame if until is None else frame.filter(pl.col(EVENT_TIME) < until)
 
 
 def _models(

@@ -96,9 +96,7 @@ def run_demand(
     Raises:
         InvalidArgument: unreadable events, or too few periods of them.
     """
-    events = read_events(source)
-    if until is not None:
-        events = events.filter(pl.col(EVENT_TIME) < until)
+    events = read_events(source, until)
     cells, kept, names, items = _cells(events, encoder, protocol, on_progress)
     topic_ids, parts = cells.topic_ids, cohorts_of(protocol.terms.partition, cells.topic_ids)
     key = protocol.seed.to_bytes(32, "big")

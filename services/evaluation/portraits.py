@@ -87,9 +87,7 @@ def run_portraits(
     """
     if weeks < 4 or weeks % 2:
         raise InvalidArgument("weeks", f"must be even and at least 4, not {weeks}")
-    events = read_events(source)
-    if until is not None:
-        events = events.filter(pl.col(EVENT_TIME) < until)
+    events = read_events(source, until)
     if events.is_empty():
         raise InvalidArgument("events", "there are none before `until`")
     end: datetime = until or _newest(events) + timedelta(microseconds=1)
