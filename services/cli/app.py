@@ -12,6 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from services.core.errors import CoreError, InvalidArgument
+from services.core.schema import Granularity
 
 
 class Commands(TyperGroup):
@@ -35,6 +36,7 @@ app = typer.Typer(
 console = Console()
 
 Tenant = Annotated[str, typer.Option(help="Whose data; a-z, 0-9 and underscore.")]
+PeriodLength = Annotated[Granularity, typer.Option(help="Length of a period.")]
 Out = Annotated[Path, typer.Option(help="Folder for the report; made if absent.")]
 
 
