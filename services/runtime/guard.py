@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,8 +67,10 @@ class Gatekeeper:
         ring: KeyRing,
         tokens: Tokens | None = None,
         key_set: KeySetSource | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._ring, self._tokens, self._key_set = ring, tokens, key_set
+        self._clock, self._latest = clock, 0.0
         self._wants_key_set = asyncio.Event()
         self._read_at = self._tried_at = -KEY_SET_TRUSTED_S
 
@@ -80,12 +83,17 @@ class Gatekeeper:
             raise Unauthenticated(INVALID)
         found: Principal | None = None
         if credential.startswith(f"{PREFIX}_"):
-            found = self._ring.principal(credential, time.time())
+            found = self._ring.principal(credential, self._now())
         elif self._tokens is not None and self._is_key_set_trusted():
-            found = self._tokens.principal(credential, time.time(), self._wants_key_set.set)
+            found = self._tokens.principal(credential, self._now(), self._wants_key_set.set)
         if found is None:
             raise Unauthenticated(INVALID)
         return found
+
+    def _now(self) -> float:
+        """Return seconds since 1970; a clock that is set back lets no credential in that had expired."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
     async def start(self) -> None:
         """Read keys and key set once.
