@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from services.core.errors import InvalidArgument
 from services.core.schema import Granularity
 
-I64 = NDArray[np.int64]
-
 _EPOCH = date(1970, 1, 1).toordinal()
 _FIRST_MONDAY = date(1969, 12, 29).toordinal()
 _PATTERNS = {
@@ -71,7 +69,7 @@ def period_at(granularity: Granularity, instant: datetime) -> Period:
             return Period(granularity, (day.year - 1970) * 12 + day.month - 1)
 
 
-def ordinals_of_days(granularity: Granularity, day_N: I64) -> I64:
+def ordinals_of_days(granularity: Granularity, day_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the ordinal of the period that holds each day; days are counted since 1970-01-01."""
     match granularity:
         case Granularity.DAY:
@@ -82,7 +80,7 @@ def ordinals_of_days(granularity: Granularity, day_N: I64) -> I64:
             return day_N.astype("M8[D]").astype("M8[M]").astype(np.int64)
 
 
-def first_days(granularity: Granularity, ordinal_N: I64) -> I64:
+def first_days(granularity: Granularity, ordinal_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the first day of each period, counted since 1970-01-01."""
     match granularity:
         case Granularity.DAY:

@@ -23,7 +23,13 @@ from services.core.schema import (
     rank_state_view,
 )
 from services.encoder.rows import rank_state_records
-from services.store.frames import TIME, history_frame, newest_period_frame, rows_frame, rows_unsaid
+from services.store.frames import (
+    TIME,
+    history_frame,
+    newest_period_frame,
+    rows_frame,
+    unpublished_rows,
+)
 from services.store.ports import FeatureWriter
 from services.store.rows import features_of_activity, features_of_profile, features_of_rank_state
 from services.store.shares import BucketUsers, append_shares
@@ -95,4 +101,4 @@ def _profile_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:
     view = profile_view(model.space_id)
     features = [features_of_profile(profile, model.model_version) for profile in new.made.profiles]
     rows = rows_frame(view, new.made.user_ids, features, computed_time=new.computed_time)
-    return view, rows_unsaid(rows, new.held_profiles)
+    return view, unpublished_rows(rows, new.held_profiles)

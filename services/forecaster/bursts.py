@@ -30,7 +30,7 @@ from services.forecaster.burst_rows import (
     state_of,
     state_rows,
 )
-from services.store.frames import rows_unsaid
+from services.store.frames import unpublished_rows
 from services.store.ports import EventTables, FeatureWriter
 from services.store.shares import content_digest
 
@@ -104,7 +104,7 @@ class BucketBursts:
         """Publish what changed, then keep state and position."""
         place = self.stamp.granularity, self.stamp.space_id
         made = pl.concat(self._changes) if self._changes else self._held.clear()
-        changes = made if self._resumed_at is not None else rows_unsaid(made, self._held)
+        changes = made if self._resumed_at is not None else unpublished_rows(made, self._held)
         if len(changes):
             touched = made.filter(pl.col(names.USER_ID).is_in(changes[names.USER_ID].implode()))
             newest = touched.sort(names.USER_ID, names.LAST_PERIOD).unique(

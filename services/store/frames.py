@@ -74,19 +74,19 @@ def kept_columns(view: View, columns: Sequence[str] | None) -> list[str] | None:
     return [*view.join_keys, *columns, names.COMPUTED_TIME]
 
 
-def rows_unsaid(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Return the fresh rows that are not published, or published otherwise; times are not compared."""
-    mine = fresh.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
-    theirs = published.select(mine.columns).cast(mine.schema)
-    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
-
-
 def newest_rows(view: View, rows: pl.DataFrame) -> pl.DataFrame:
     """Return the row with the newest computed time of each user (and period, if the view has); in their order."""
     keys = list(view.join_keys)
     if len(rows) < 2:
         return rows
     return rows.sort(*keys, names.COMPUTED_TIME).unique(keys, keep="last", maintain_order=True)
+
+
+def unpublished_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+    """Return the fresh rows that are not published, or published otherwise; times do not count."""
+    mine = fresh.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
+    theirs = published.select(mine.columns).cast(mine.schema)
+    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
 
 
 def rows_frame(
