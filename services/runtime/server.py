@@ -207,12 +207,30 @@ def is_loopback(host: str) -> bool:
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     limit = settings.max_message_mib << 20
-    return [
+    options = [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         # gRPC's default is to share, and two stray processes would then split the calls.
         ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_connection_idle_ms", round(1e3 * settings.idle_connection_s)),
+        ("grpc.server_handshake_timeout_ms", round(1e3 * settings.handshake_s)),
     ]
+    if settings.max_waiting_calls:
+        # Between the two a new call is refused with a probability that grows from 0 to 1.
+        options += [
+            ("grpc.server.max_pending_requests", settings.max_waiting_calls // 2),
+            ("grpc.server.max_pending_requests_hard_limit", settings.max_waiting_calls),
+        ]
+    if most := settings.max_calls_per_connection:
+        # Calls that have ended count until Python lets go of them; without room for those, polite clients of a busy
+        # server would be refused.
+        options += [
+            ("grpc.max_concurrent_streams", most),
+            ("grpc.http2.max_deallocating_streams", max(100, most)),
+        ]
+    if settings.max_connections:
+        options.append(("grpc.max_allowed_incoming_connections", settings.max_connections))
+    return options
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:
