@@ -18,7 +18,9 @@ from rich.table import Table
 
 FOLDER = Path(__file__).parent.parent / "build" / "trust"
 # What must be tried; a row that nothing was recorded for fails the report.
-PROMISED = ("faults injected", "kills", "requests fuzzed", "tenants crossed", "users erased")
+PROMISED = (
+    "faults injected", "kills", "requests fuzzed", "tenants crossed", "users erased", "hostile clients",
+)  # fmt: skip
 
 
 @dataclass

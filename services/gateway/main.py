@@ -13,6 +13,7 @@ from services.gateway.tenants import Tenants
 from services.runtime.health import StoreHealth
 from services.runtime.logs import configure_logs
 from services.runtime.metrics import Metrics
+from services.runtime.open_files import raise_limit
 from services.runtime.server import serve_until_stopped, told_insecure
 from services.runtime.settings import Settings, load_settings
 from services.store.layout import Layout
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"takes no argument but {INSECURE}")
     settings = load_settings()
     configure_logs(settings.log_level)
+    raise_limit()
     asyncio.run(serve(told_insecure(settings) if arguments else settings))
 
 

@@ -18,6 +18,8 @@ from services.core.errors import CoreError
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
 from services.runtime.metrics import Metrics
+from services.runtime.open_calls import OpenCalls
+from services.runtime.open_files import connections_within, limit
 from services.runtime.quotas import QuotaConfig
 from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
@@ -73,13 +75,14 @@ async def serving(
     limits = Limits(
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_s=settings.default_deadline_s,
+        request_s=settings.request_s,
     )
     server = grpc.aio.server(options=_options(settings))
     wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(server)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(status, OpenCalls(server, settings.request_s))
     names = [service.full_name for service in services]
     shown = reflection.aio.ReflectionServicer(
         [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -206,10 +209,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
-    limit = settings.max_message_mib << 20
+    longest = settings.max_message_mib << 20
     options = [
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", limit),
+        ("grpc.max_receive_message_length", longest),
+        ("grpc.max_send_message_length", longest),
         # gRPC's default is to share, and two stray processes would then split the calls.
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_connection_idle_ms", round(1e3 * settings.idle_connection_s)),
@@ -228,9 +231,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
             ("grpc.max_concurrent_streams", most),
             ("grpc.http2.max_deallocating_streams", max(100, most)),
         ]
-    if settings.max_connections:
-        options.append(("grpc.max_allowed_incoming_connections", settings.max_connections))
-    return options
+    connections = connections_within(limit(), settings.max_connections)
+    return [*options, ("grpc.max_allowed_incoming_connections", connections)]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:
