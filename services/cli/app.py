@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from services.core.errors import CoreError, InvalidArgument
+from services.core.errors import DiskUnavailable, InvalidArgument
+from services.store.disk import disk_path, told
 
 
 class Commands(TyperGroup):
@@ -42,8 +43,14 @@ def main() -> None:
     """Run the command line; an expected failure is one line, not a traceback."""
     try:
         app()
-    except CoreError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error.message}", highlight=False)
+    except Exception as error:
+        if (known := told(error)) is None:
+            raise
+        path = disk_path(error) if isinstance(known, DiskUnavailable) else None
+        where = f" (at {escape(str(path))})" if path else ""
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(known.message)}{where}", highlight=False, soft_wrap=True
+        )
         raise SystemExit(1) from None
 
 

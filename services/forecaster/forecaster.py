@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
@@ -177,7 +177,7 @@ class InterestForecaster:
                         granularity=granularity,
                         space_id=model.space_id,
                         model_version=model.model_version,
-                        computed_time=datetime.now(UTC),
+                        computed_time=self._stores.tables.tick(),
                         publish_lag=timedelta(seconds=self._settings.publish_lag_s),
                     ),
                 ).run()

@@ -9,7 +9,7 @@ Shape suffixes: U = users, P = (user, period) rows, H = horizons, D = width.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -201,7 +201,7 @@ class ForecastsRefresh:
         if (known := _followed(chunk, users, batch)) is not None:
             model = self.burst_models[made_at.granularity]
             forecasts = with_bursts(forecasts, forecaster, model, batch, known, HORIZONS)
-        computed_time = datetime.now(UTC)
+        computed_time = self.tables.tick()
         made = Made(
             users=users.to_list(),
             batch=batch,
@@ -233,7 +233,7 @@ class ForecastsRefresh:
             model=model, made_at=made_at,
             stamp=Stamp(
                 granularity=made_at.granularity, space_id=self.model.space_id,
-                model_version=self.model.model_version, computed_time=datetime.now(UTC),
+                model_version=self.model.model_version, computed_time=self.tables.tick(),
                 publish_lag=self.config.publish_lag,
             ),
             rows=rows, is_full=is_full, is_all=is_all,

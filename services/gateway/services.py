@@ -1,7 +1,6 @@
 """Puts the public services together from ports: `main.py` gives the real ones, tests give fakes."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from driftline.v1 import (
@@ -35,11 +34,12 @@ from services.gateway.rejects import Rejects
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
+from services.store.clock import clock_of
+from services.store.packed_port import PackedReader
 from services.store.ports import (
     DemandStore,
     HistoryReader,
     Inbox,
-    InterestReader,
     ModelRegistry,
     Overlays,
 )
@@ -50,7 +50,7 @@ from services.store.reject_port import RejectReader
 class Ports:
     """What the gateway asks of storage."""
 
-    reader: InterestReader
+    reader: PackedReader
     history: HistoryReader
     inbox: Inbox
     rejects: RejectReader
@@ -71,9 +71,10 @@ def services_of(
         ports: stores.
         places: for reads of history, shared with other tenants; None: the tenant's own.
     """
+    clock = clock_of(settings.data_dir)
 
     def now() -> Instants:
-        return Instants(event_time=settings.clock(), ingest_time=datetime.now(UTC))
+        return Instants(event_time=settings.clock(), ingest_time=clock.now())
 
     history = LimitedHistory(
         ports.history,

@@ -72,7 +72,7 @@ class Gatekeeper:
     ) -> None:
         self._ring, self._tokens, self._key_set = ring, tokens, key_set
         self._read = read or _read_key_set
-        self._clock = clock
+        self._clock, self._latest = clock, 0.0
         self._wants_key_set = asyncio.Event()
         self._read_at = self._tried_at = -KEY_SET_TRUSTED_S
 
@@ -85,12 +85,17 @@ class Gatekeeper:
             raise Unauthenticated(INVALID)
         found: Principal | None = None
         if credential.startswith(f"{PREFIX}_"):
-            found = self._ring.principal(credential, self._clock())
+            found = self._ring.principal(credential, self._now())
         elif self._tokens is not None and self._is_key_set_trusted():
-            found = self._tokens.principal(credential, self._clock(), self._wants_key_set.set)
+            found = self._tokens.principal(credential, self._now(), self._wants_key_set.set)
         if found is None:
             raise Unauthenticated(INVALID)
         return found
+
+    def _now(self) -> float:
+        """Return seconds since 1970; a clock that is set back lets no credential in that had expired."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
     async def start(self) -> None:
         """Read keys and key set once.

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from services.core.errors import CoreError
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
+from services.runtime.method_table import MethodTable
 from services.runtime.metrics import Metrics
 from services.runtime.open_calls import OpenCalls
 from services.runtime.open_files import connections_within, limit
@@ -26,7 +27,7 @@ from services.runtime.validation import shared_rules
 
 log = structlog.get_logger()
 
-# The stubs name grpc.aio.Server; what they are given wraps every method (interceptors.py).
+# The stubs name grpc.aio.Server; what they are given is a table that wraps every method (interceptors.py).
 Register = Callable[[Any], None]
 
 
@@ -77,11 +78,13 @@ async def serving(
         default_deadline_s=settings.default_deadline_s,
         request_s=settings.request_s,
     )
-    server = grpc.aio.server(options=_options(settings))
-    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(server)
+    table = MethodTable()
+    server = grpc.aio.server(handlers=(table,), options=_options(settings))
+    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(table)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
+    # By name, beside the table: a queue of their own, so that probes pass where calls are refused.
     health_pb2_grpc.add_HealthServicer_to_server(status, OpenCalls(server, settings.request_s))
     names = [service.full_name for service in services]
     shown = reflection.aio.ReflectionServicer(

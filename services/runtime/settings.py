@@ -78,8 +78,8 @@ class Settings(BaseSettings):
     writer: str = Field(default="gateway-0", pattern=r"^[a-z0-9-]{1,64}$")
     # Calls served at once; more are refused with RESOURCE_EXHAUSTED.
     max_concurrent_calls: int = Field(default=256, ge=1)
-    # Calls of one method that wait for their turn. Above half of it some new ones are refused, at it all: below
-    # Python and unseen, with CANCELLED and no details. 0: gRPC's own, some from 1000, all from 3000.
+    # Calls that wait for their turn, health checks apart. Above half of it some new ones are refused, at it all:
+    # below Python and unseen, with CANCELLED and no details. 0: gRPC's own, some from 1000, all from 3000.
     max_waiting_calls: int = Field(default=32, ge=0, le=100_000)
     # Calls at once on one connection; a gRPC client keeps more to itself until one ends, so that half of what may
     # wait, or less, spares a client whose calls come in bursts any refusal. 0: no limit.

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from services.core.errors import DependencyUnavailable
+from services.core.packed import PackedInterest
+from services.core.schema import Granularity, history_view, interest_view
 from services.core.views import view_named
+from services.store import packed_rows
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.redis_link import RedisLink, RedisLinkError, part
 from services.store.wire import (
@@ -28,7 +31,33 @@ class RedisInterestReader(InterestReads):
 
     async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
         """Return each user's row in the order asked."""
-        plan = _plan(view)
+        plan = _plan(view, tuple(view_named(view).features))
+        return [_row(plan.features, row) for row in await self._values(tenant, plan, user_ids)]
+
+    async def packed_interests(
+        self, tenant: str, space_id: str, user_ids: list[str], granularity: Granularity
+    ) -> list[PackedInterest | None]:
+        """Return the newest vectors, in the order asked."""
+        plan = _plan(interest_view(granularity, space_id), packed_rows.INTEREST)
+        found = await self._values(tenant, plan, user_ids)
+        return [packed_rows.interest_packed(row, granularity, space_id) for row in found]
+
+    async def packed_history(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> list[PackedInterest]:
+        """Return the vectors that are kept online, oldest first."""
+        plan = _plan(history_view(granularity, space_id), packed_rows.HISTORY)
+        (row,) = await self._values(tenant, plan, [user_id])
+        return packed_rows.history_packed(row, granularity, space_id)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._link.close()
+
+    async def _values(
+        self, tenant: str, plan: "_Plan", user_ids: list[str]
+    ) -> list[list[bytes | None]]:
+        """Return what is stored of each user: the plan's features and the row's time."""
         commands = b"".join(
             [
                 plan.head + part(redis_key(tenant, entity_key(plan.join_key, id_))) + plan.fields
@@ -36,19 +65,14 @@ class RedisInterestReader(InterestReads):
             ]
         )
         try:
-            found = await self._link.call(commands, len(user_ids))
+            return await self._link.call(commands, len(user_ids))
         except RedisLinkError as error:
             raise DependencyUnavailable("the Redis online store", f"failed ({error})") from error
-        return [_row(plan.features, values) for values in found]
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._link.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What the HMGET of a view is made of, but for the key."""
+    """What the HMGET of some features of a view is made of, but for the key."""
 
     join_key: str
     features: tuple[str, ...]
@@ -57,12 +81,11 @@ class _Plan:
 
 
 @lru_cache(maxsize=256)
-def _plan(view: str) -> _Plan:
-    spec = view_named(view)
-    names = [*(redis_field(view, name) for name in spec.features), redis_time_field(view)]
+def _plan(view: str, features: tuple[str, ...]) -> _Plan:
+    names = [*(redis_field(view, name) for name in features), redis_time_field(view)]
     return _Plan(
-        join_key=spec.join_keys[0],
-        features=tuple(spec.features),
+        join_key=view_named(view).join_keys[0],
+        features=features,
         head=b"*%d\r\n%b" % (2 + len(names), part(b"HMGET")),
         fields=b"".join(part(name) for name in names),
     )

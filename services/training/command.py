@@ -109,7 +109,10 @@ def run_train(
             until=until, on_progress=on_progress, parent=parent, work=work, is_fresh=request.fresh,
         )  # fmt: skip
         assert model.card is not None
-        model = replace(model, card=replace(model.card, erasures=erasures))
+        # By the clock that events come in by: it says which of them the model could have seen.
+        model = replace(
+            model, trained_time=tables.tick(), card=replace(model.card, erasures=erasures)
+        )
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / model.model_version
             info = save_model(folder, model)

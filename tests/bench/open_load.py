@@ -108,7 +108,8 @@ class Generator:
         count = len(self._connections)
         phase.started = started = time.perf_counter()
         while (now := time.perf_counter()) < started + seconds:
-            due_by_now = int((now - started) * rate)
+            phase.seconds = now - started
+            due_by_now = int(phase.seconds * rate)
             due = [started + number / rate for number in range(phase.sent, due_by_now)]
             phase.sent = max(phase.sent, due_by_now)
             for at, connection in enumerate(self._connections):
@@ -117,7 +118,6 @@ class Generator:
             await asyncio.sleep(TICK_S)
             if self._loop.fault is not None:
                 raise self._loop.fault
-        phase.seconds = time.perf_counter() - started
         # Answers that come later are of no phase.
         self._loop.phase = Phase(rate=0.0, started=float("inf"))
         return phase

@@ -39,8 +39,7 @@ async def test_calls_go_out_by_the_clock_whether_answers_come_or_not():
         generator.close()
         await server.stop(None)
     # By the clock: so many as were due, however slow the machine is.
-    assert found.sent == len(handler.seen) == int(found.seconds * 200) or found.sent >= 95
-    assert found.offered_per_s == pytest.approx(200, rel=0.1)
+    assert found.sent == len(handler.seen) == int(found.seconds * 200)
     assert found.took_s
     assert found.refused_due
     # Since the call was due, not since it went out.

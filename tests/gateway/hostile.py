@@ -58,7 +58,7 @@ class Watch:
         with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             try:
                 rec_grpc.RecommendationServiceStub(channel).RecommendItems(
-                    rec.RecommendItemsRequest(user_id="u"), timeout=PATIENCE_S
+                    rec.RecommendItemsRequest(user_id="u"), timeout=PATIENCE_S, wait_for_ready=True
                 )
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.CANCELLED:

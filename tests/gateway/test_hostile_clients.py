@@ -47,8 +47,14 @@ def many_files(wanted):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    with served(folder, handshake_s=1.0, idle_connection_s=1.0, request_s=1.0) as process:
+    with served(tmp_path_factory.mktemp("hostile")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hasty")
+    with served(folder, handshake_s=2.0, idle_connection_s=2.0, request_s=2.0) as process:
         yield process
 
 
@@ -60,16 +66,16 @@ def judge(trust, watch, tried, most_growth=SLACK):
 
 
 @pytest.mark.parametrize("begin", [nothing_said, half_a_preface, half_a_header])
-def test_a_connection_that_stops_halfway_is_closed_and_others_are_answered(running, trust, begin):
-    with watching(running) as watch:
-        loris = [begin(running.port) for _ in range(50)]
+def test_a_connection_that_stops_halfway_is_closed_and_others_are_answered(hasty, trust, begin):
+    with watching(hasty) as watch:
+        loris = [begin(hasty.port) for _ in range(50)]
         await_closed(loris)
     judge(trust, watch, len(loris))
 
 
-def test_half_messages_are_given_up_in_time_and_hold_no_memory(running, trust):
-    with watching(running) as watch:
-        loris = [half_messages(running.port) for _ in range(20)]
+def test_half_messages_are_given_up_in_time_and_hold_no_memory(hasty, trust):
+    with watching(hasty) as watch:
+        loris = [half_messages(hasty.port) for _ in range(20)]
         # Each call is ended; then the connection is idle, and closed.
         await_closed(loris)
     judge(trust, watch, 16 * len(loris))

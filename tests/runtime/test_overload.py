@@ -10,6 +10,7 @@ import grpc
 import pytest
 from driftline.v1 import interest_service_pb2 as pb
 from driftline.v1 import interest_service_pb2_grpc as pb_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.metrics import Metrics
 from tests.runtime.scripted import Running, call, running, until
@@ -80,7 +81,12 @@ def send(port: int, seen: list[str], refusals_are_in: threading.Event) -> tuple[
             other.add_done_callback(count)
         assert enough.wait(LIMIT_S)
         busy = len(seen)
+        # A probe waits in a queue of its own: it is answered when the server comes to it, not refused.
+        probe = health_pb2_grpc.HealthStub(channel).Check.future(
+            health_pb2.HealthCheckRequest(), timeout=LIMIT_S
+        )
         refusals_are_in.set()
+        assert probe.result().status == health_pb2.HealthCheckResponse.SERVING
         return Counter((f.exception() or f).code().name for f in (first, *others)), busy
 
 
