@@ -24,7 +24,6 @@ from services.core.model import Model
 from services.core.periods import Period, closed_before
 from services.core.records import F32
 from services.core.schema import (
-    COMPUTED_TIME,
     EVENT_COUNT,
     KNOWN_TIME,
     PERIOD_START,
@@ -38,7 +37,14 @@ from services.core.schema import (
 from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.burst_rows import Stamp
 from services.forecaster.bursts import BucketBursts
-from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
+from services.forecaster.rows import (
+    Made,
+    content_of,
+    forecast_rows,
+    ordinals,
+    rows_that_differ,
+    state_rows,
+)
 from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter
 
@@ -266,7 +272,7 @@ class ForecastsRefresh:
             for share in chunk:
                 theirs = frame.filter(pl.col(USER_ID).is_in(_users(share).implode()))
                 if not theirs.is_empty():
-                    part = f"{made_at.name}-{_content(theirs)}"
+                    part = f"{made_at.name}-{content_of(theirs)}"
                     self.features.append_offline(self.tenant, name, share.of.bucket, part, theirs)
 
     def _name(self, bucket: int, granularity: Granularity) -> str:
@@ -325,8 +331,3 @@ def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> T
 def _recipe(made_at: Period, model: Model) -> str:
     said = repr((made_at.name, model.model_version, HORIZONS))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-
-def _content(rows: pl.DataFrame) -> str:
-    said = rows.drop(COMPUTED_TIME, KNOWN_TIME)
-    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]

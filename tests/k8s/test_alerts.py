@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from services.core.drift import DRIFT_LIMIT
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.health import StoreHealth
 from services.runtime.metrics import Metrics
@@ -79,6 +80,11 @@ def test_an_alert_reads_metrics_and_labels_that_are_exported(alert, exported):
     }
     known = set().union(*(exported[name] for name in names)) | {"job", "le"}
     assert labels <= known, labels - known
+
+
+@pytest.mark.parametrize("alert", ["VectorDrift", "ScoreDrift"])
+def test_drift_raises_an_alert_where_the_core_calls_it_drift(alert):
+    assert ALERTS[alert]["expr"].endswith(f" > {DRIFT_LIMIT:g}")
 
 
 def test_every_alert_reads_something():

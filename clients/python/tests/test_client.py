@@ -1,5 +1,6 @@
 """What the clients do on a real connection: retries, deadlines, splits, metadata, TLS."""
 
+import json
 import subprocess
 import threading
 import time
@@ -19,6 +20,8 @@ from driftline import (
     Retries,
     Tls,
 )
+from driftline._stubs import Stubs
+from driftline.options import service_config
 from driftline.v1 import (
     event_service_pb2,
     interest_service_pb2,
@@ -49,6 +52,13 @@ def failing_first(times, code, reply):
         return reply(name, request, context)
 
     return script
+
+
+def test_every_service_is_retried():
+    [retried] = json.loads(service_config(Retries()))["methodConfig"]
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        called = {f"driftline.v1.{name}Service" for name in Stubs(channel)._of}
+    assert {one["service"] for one in retried["name"]} == called
 
 
 def test_a_write_is_retried_with_the_same_event_ids(serve):

@@ -15,7 +15,7 @@ MetadataPairs: TypeAlias = tuple[tuple[str, str], ...]
 # Called before each call; returns pairs of lower-case key and value.
 MetadataHook: TypeAlias = Callable[[], Iterable[tuple[str, str]]]
 
-_SERVICES = ("Event", "Interest", "Recommendation", "Profile", "Privacy", "Model")
+_SERVICES = ("Content", "Event", "Interest", "Model", "Privacy", "Profile", "Recommendation")
 
 
 @dataclass(frozen=True, kw_only=True)
