@@ -246,6 +246,29 @@ def test_by_promtool_each_alert_fires_on_its_fault_and_is_silent_without(tmp_pat
                     ],
                 }
             )
+    # Refused where nothing of ours could count it.
+    tests.append(
+        {
+            "name": "GatewayRefuses raised by calls that were never looked at",
+            "interval": "1m",
+            "input_series": [
+                {"series": "driftline_rpc_arrived_total", "values": "0+6000x60"},
+                {"series": "driftline_rpc_ended_total", "values": "0+3000x60"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "30m",
+                    "alertname": "GatewayRefuses",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": ALERTS["GatewayRefuses"]["labels"],
+                            "exp_annotations": ALERTS["GatewayRefuses"]["annotations"],
+                        }
+                    ],
+                }
+            ],
+        }
+    )
     # Nobody ever looked: there is no such series at all.
     tests.append(
         {
