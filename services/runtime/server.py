@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.core.errors import CoreError
+from services.runtime.checks import Check, Checks
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
 from services.runtime.metrics import Metrics
@@ -35,6 +36,8 @@ class Service:
     # driftline.v1.InterestService
     full_name: str
     register: Register
+    # What its health hangs on, looked at every `poll_s`; None: it serves while the process does.
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,10 @@ async def serving(
         await server.start()
         for name in ("", *names):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        checks = Checks(status, {s.full_name: s.check for s in services if s.check is not None})
+        await checks.look()
+        looking = asyncio.create_task(checks.keep_looking(settings.poll_s))
+        stack.callback(looking.cancel)
         try:
             yield Serving(port=port, metrics_port=metrics_port)
         finally:

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from services.core.errors import DependencyUnavailable
 from services.core.views import view_named
+from services.store import filled
 from services.store.interest_reads import InterestReads, StoredRow
-from services.store.redis_link import RedisLink, RedisLinkError, part
+from services.store.layout import Layout
+from services.store.redis_faults import unavailable
+from services.store.redis_link import RedisLink, RedisLinkError, packed, part
 from services.store.wire import (
     decode_timestamp,
     decode_value,
@@ -23,27 +26,52 @@ class RedisInterestReader(InterestReads):
     Redis has no tables: a view that was never applied looks like one without the user.
     """
 
-    def __init__(self, redis_url: str, *, timeout_s: float = 2.0) -> None:
+    def __init__(
+        self, redis_url: str, *, timeout_s: float = 2.0, published: Layout | None = None
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            redis_url: of the server.
+            timeout_s: the longest a read may take.
+            published: where it is kept that the store was filled: a row that is not there is then
+                an error where the store has lost its rows. None: it is None, for those who mend.
+        """
         self._link = RedisLink(redis_url, timeout_s=timeout_s)
+        self._published = published
 
     async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
         """Return each user's row in the order asked."""
         plan = _plan(view)
-        commands = b"".join(
-            [
-                plan.head + part(redis_key(tenant, entity_key(plan.join_key, id_))) + plan.fields
-                for id_ in user_ids
-            ]
-        )
-        try:
-            found = await self._link.call(commands, len(user_ids))
-        except RedisLinkError as error:
-            raise DependencyUnavailable("the Redis online store", f"failed ({error})") from error
-        return [_row(plan.features, values) for values in found]
+        commands = [
+            plan.head + part(redis_key(tenant, entity_key(plan.join_key, id_))) + plan.fields
+            for id_ in user_ids
+        ]
+        if self._published is None:
+            found = await self._call(commands)
+            return [_row(plan.features, values) for values in found]
+        # First: whoever rebuilds sets the key when the last row is there.
+        is_full, *found = await self._call([_sign_asked(tenant), *commands])
+        rows = [_row(plan.features, values) for values in found]
+        if not is_full and None in rows and filled.was_filled(self._published, tenant):
+            raise filled.lost_rows()
+        return rows
+
+    async def check(self, tenant: str) -> None:
+        """Ask whether the store answers and has a tenant's rows."""
+        (is_full,) = await self._call([_sign_asked(tenant)])
+        if not is_full and self._published and filled.was_filled(self._published, tenant):
+            raise filled.lost_rows()
 
     async def close(self) -> None:
         """Close the connection."""
         await self._link.close()
+
+    async def _call(self, commands: list[bytes]) -> list[Any]:
+        try:
+            return await self._link.call(b"".join(commands), len(commands))
+        except RedisLinkError as error:
+            raise unavailable(filled.ONLINE, error) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +82,11 @@ class _Plan:
     features: tuple[str, ...]
     head: bytes
     fields: bytes
+
+
+@lru_cache(maxsize=4096)
+def _sign_asked(tenant: str) -> bytes:
+    return packed("EXISTS", filled.filled_key(tenant))
 
 
 @lru_cache(maxsize=256)
