@@ -110,16 +110,20 @@ class _Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(START_LIMIT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
     async def _serve(self) -> asyncio.Server:
         return await asyncio.start_server(self._connected, "127.0.0.1", 0)
+
+    async def _end(self) -> None:
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -128,12 +132,12 @@ class _Wire:
             writer.transport.abort()
             return
         asking = asyncio.ensure_future(self._pump(reader, back))
-        try:
+        # Streams report a handler that is cancelled in the end as a fault.
+        with suppress(asyncio.CancelledError):
             await self._pump(there, writer, is_answer=True)
-        finally:
-            asking.cancel()
-            back.transport.abort()
-            writer.transport.abort()
+        asking.cancel()
+        back.transport.abort()
+        writer.transport.abort()
 
     async def _pump(
         self,
