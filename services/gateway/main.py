@@ -8,6 +8,8 @@ import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import uvloop
+
 from services.core.schema import DEFAULT_TENANT
 from services.gateway.tenants import Tenants
 from services.runtime.health import StoreHealth
@@ -32,7 +34,9 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"takes no argument but {INSECURE}")
     settings = load_settings()
     configure_logs(settings.log_level)
-    asyncio.run(serve(told_insecure(settings) if arguments else settings))
+    # A tenth less CPU a read than asyncio's own loop (DECISIONS.md).
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(told_insecure(settings) if arguments else settings))
 
 
 async def serve(settings: Settings) -> None:

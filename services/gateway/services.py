@@ -36,11 +36,11 @@ from services.gateway.rejects import Rejects
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
+from services.store.packed_port import PackedReader
 from services.store.ports import (
     DemandStore,
     HistoryReader,
     Inbox,
-    InterestReader,
     ModelRegistry,
     Overlays,
 )
@@ -54,7 +54,7 @@ _READ_ONLINE = ("InterestService", "RecommendationService", "ProfileService")
 class Ports:
     """What the gateway asks of storage."""
 
-    reader: InterestReader
+    reader: PackedReader
     history: HistoryReader
     inbox: Inbox
     rejects: RejectReader

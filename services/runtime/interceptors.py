@@ -23,6 +23,7 @@ from services.core.schema import DEFAULT_TENANT
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.guard import INVALID, Guard, OpenDoor
 from services.runtime.logs import call_log, trace_of
+from services.runtime.method_table import MethodTable, WrappingTable
 from services.runtime.metrics import Metrics
 from services.runtime.quotas import Meter, QuotaConfig, Quotas
 from services.runtime.validation import Rules
@@ -99,9 +100,9 @@ class Calls:
         self._openings: dict[str, asyncio.Task[None]] = {}
         self._in_flight = 0
 
-    def around(self, server: grpc.aio.Server) -> "WrappingServer":
-        """Return what services of the default tenant register with instead of the server."""
-        return WrappingServer(server, self._wrap)
+    def around(self, table: MethodTable) -> WrappingTable:
+        """Return what services of the default tenant register with instead of the table."""
+        return WrappingTable(table, self._wrap)
 
     def _wrap(self, path: str, handler: "Handler") -> "Handler":
         name = path.removeprefix("/")
@@ -135,8 +136,7 @@ class Calls:
             )
             return streamed
         wrapped: Handler = grpc.unary_unary_rpc_method_handler(
-            call,
-            response_serializer=handler.response_serializer,
+            call, response_serializer=_serializer(handler)
         )
         return wrapped
 
@@ -300,7 +300,7 @@ class _TenantMethods:
         self._methods, self._tenant = methods, tenant
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Drop them; see WrappingServer."""
+        """Drop them; see MethodTable."""
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: "Mapping[str, Handler]"
@@ -316,34 +316,22 @@ def _behaviour(handler: "Handler") -> Callable[..., Any]:
     return behaviour  # type: ignore[no-any-return]
 
 
+def _serializer(handler: "Handler") -> Callable[[Any], bytes]:
+    """Return what serializes a response that a handler did not serialize itself."""
+    serialize: Any = handler.response_serializer
+
+    def as_bytes(response: Any) -> bytes:
+        return response if type(response) is bytes else serialize(response)
+
+    return as_bytes
+
+
 def _failure(method: _Method, context: "Context", error: Exception, request_id: str) -> Failure:
     """Return what the caller is told; what nobody foresaw is logged with its trace."""
     if not isinstance(error, CoreError):
         trace = trace_of(error)
         log.error("call failed", method=method.name, request_id=request_id, **trace)
     return failure_of(_seen_by(context, error), request_id)
-
-
-class WrappingServer:
-    """The registering half of a grpc.aio.Server: passes handlers on, wrapped."""
-
-    def __init__(self, server: grpc.aio.Server, wrap: "Callable[[str, Handler], Handler]") -> None:
-        self._server, self._wrap = server, wrap
-
-    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Drop them: the stubs register every method by name as well, and gRPC prefers those."""
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: "Mapping[str, Handler]"
-    ) -> None:
-        """Register the wrapped methods of a service."""
-        wrapped = {
-            name: self._wrap(f"/{service_name}/{name}", handler)
-            for name, handler in method_handlers.items()
-        }
-        generic = grpc.method_handlers_generic_handler(service_name, wrapped)
-        self._server.add_generic_rpc_handlers((generic,))
-        self._server.add_registered_method_handlers(service_name, wrapped)
 
 
 def _is_late(context: "Context") -> bool:

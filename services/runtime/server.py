@@ -18,6 +18,7 @@ from services.core.errors import CoreError
 from services.runtime.checks import Check, Checks
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
+from services.runtime.method_table import MethodTable
 from services.runtime.metrics import Metrics
 from services.runtime.quotas import QuotaConfig
 from services.runtime.settings import Settings
@@ -25,7 +26,7 @@ from services.runtime.validation import shared_rules
 
 log = structlog.get_logger()
 
-# The stubs name grpc.aio.Server; what they are given wraps every method (interceptors.py).
+# The stubs name grpc.aio.Server; what they are given is a table that wraps every method (interceptors.py).
 Register = Callable[[Any], None]
 
 
@@ -77,12 +78,13 @@ async def serving(
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_s=settings.default_deadline_s,
     )
-    server = grpc.aio.server(options=_options(settings))
-    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(server)
+    table = MethodTable()
+    server = grpc.aio.server(handlers=(table,), options=_options(settings))
+    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(table)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(status, table)
     names = [service.full_name for service in services]
     shown = reflection.aio.ReflectionServicer(
         [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]

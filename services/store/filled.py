@@ -15,12 +15,14 @@ from services.store.layout import Layout, read_json, write_json
 from services.store.redis_client import open_client
 from services.store.redis_faults import unavailable
 
+# Its field, for a hash is what every role may read and the publisher write.
+SINCE = "since"
 ONLINE = "the Redis online store"
 
 
-def filled_key(tenant: str) -> bytes:
+def filled_key(tenant: str) -> str:
     """Return the key that a full store has."""
-    return f"driftline:{tenant}:filled".encode()
+    return f"driftline:{tenant}:filled"
 
 
 def was_filled(layout: Layout, tenant: str) -> bool:
@@ -40,7 +42,7 @@ def mark_filled(redis_url: str, layout: Layout, tenant: str) -> None:
     now = datetime.now(UTC).isoformat()
     with open_client(redis_url) as client:
         try:
-            client.set(filled_key(tenant), now)
+            client.hset(filled_key(tenant), SINCE, now)
         except (redis.RedisError, OSError) as error:
             raise unavailable(ONLINE, error) from error
     # Last: cut before it, the next publisher begins anew.

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from services.core.packed import PackedInterest
+from services.core.schema import Granularity, history_view, interest_view
 from services.core.views import view_named
-from services.store import filled
+from services.store import filled, packed_rows
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.layout import Layout
 from services.store.redis_faults import unavailable
@@ -42,30 +44,53 @@ class RedisInterestReader(InterestReads):
 
     async def fetch(self, tenant: str, view: str, user_ids: list[str]) -> list[StoredRow | None]:
         """Return each user's row in the order asked."""
-        plan = _plan(view)
+        plan = _plan(view, tuple(view_named(view).features))
+        return [_row(plan.features, row) for row in await self._values(tenant, plan, user_ids)]
+
+    async def packed_interests(
+        self, tenant: str, space_id: str, user_ids: list[str], granularity: Granularity
+    ) -> list[PackedInterest | None]:
+        """Return the newest vectors, in the order asked."""
+        plan = _plan(interest_view(granularity, space_id), packed_rows.INTEREST)
+        found = await self._values(tenant, plan, user_ids)
+        return [packed_rows.interest_packed(row, granularity, space_id) for row in found]
+
+    async def packed_history(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> list[PackedInterest]:
+        """Return the vectors that are kept online, oldest first."""
+        plan = _plan(history_view(granularity, space_id), packed_rows.HISTORY)
+        (row,) = await self._values(tenant, plan, [user_id])
+        return packed_rows.history_packed(row, granularity, space_id)
+
+    async def check(self, tenant: str) -> None:
+        """Ask whether the store answers and has a tenant's rows."""
+        (sign,) = await self._call([_sign_asked(tenant)])
+        self._refuse_lost(tenant, sign)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._link.close()
+
+    async def _values(
+        self, tenant: str, plan: "_Plan", user_ids: list[str]
+    ) -> list[list[bytes | None]]:
+        """Return what is stored of each user: the plan's features and the row's time."""
         commands = [
             plan.head + part(redis_key(tenant, entity_key(plan.join_key, id_))) + plan.fields
             for id_ in user_ids
         ]
         if self._published is None:
-            found = await self._call(commands)
-            return [_row(plan.features, values) for values in found]
-        # First: whoever rebuilds sets the key when the last row is there.
-        is_full, *found = await self._call([_sign_asked(tenant), *commands])
-        rows = [_row(plan.features, values) for values in found]
-        if not is_full and None in rows and filled.was_filled(self._published, tenant):
-            raise filled.lost_rows()
-        return rows
+            return await self._call(commands)
+        # First: whoever rebuilds sets the sign when the last row is there.
+        sign, *found = await self._call([_sign_asked(tenant), *commands])
+        if any(values[-1] is None for values in found):
+            self._refuse_lost(tenant, sign)
+        return found
 
-    async def check(self, tenant: str) -> None:
-        """Ask whether the store answers and has a tenant's rows."""
-        (is_full,) = await self._call([_sign_asked(tenant)])
-        if not is_full and self._published and filled.was_filled(self._published, tenant):
+    def _refuse_lost(self, tenant: str, sign: list[bytes | None]) -> None:
+        if sign[0] is None and self._published and filled.was_filled(self._published, tenant):
             raise filled.lost_rows()
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._link.close()
 
     async def _call(self, commands: list[bytes]) -> list[Any]:
         try:
@@ -76,7 +101,7 @@ class RedisInterestReader(InterestReads):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What the HMGET of a view is made of, but for the key."""
+    """What the HMGET of some features of a view is made of, but for the key."""
 
     join_key: str
     features: tuple[str, ...]
@@ -86,16 +111,15 @@ class _Plan:
 
 @lru_cache(maxsize=4096)
 def _sign_asked(tenant: str) -> bytes:
-    return packed("EXISTS", filled.filled_key(tenant))
+    return packed("HMGET", filled.filled_key(tenant), filled.SINCE)
 
 
 @lru_cache(maxsize=256)
-def _plan(view: str) -> _Plan:
-    spec = view_named(view)
-    names = [*(redis_field(view, name) for name in spec.features), redis_time_field(view)]
+def _plan(view: str, features: tuple[str, ...]) -> _Plan:
+    names = [*(redis_field(view, name) for name in features), redis_time_field(view)]
     return _Plan(
-        join_key=spec.join_keys[0],
-        features=tuple(spec.features),
+        join_key=view_named(view).join_keys[0],
+        features=features,
         head=b"*%d\r\n%b" % (2 + len(names), part(b"HMGET")),
         fields=b"".join(part(name) for name in names),
     )

