@@ -1,7 +1,6 @@
 """Redis fails under a running gateway: each read ends in time, says what is wrong, and goes on by itself afterwards.
 
-A gateway process and a server process; both SDKs ask. The long form, with the write path, is
-tests/slow/test_store_faults.py.
+A gateway process and a server process; both SDKs ask.
 """
 
 import asyncio
