@@ -111,6 +111,16 @@ class DependencyUnavailable(CoreError):
         super().__init__(f"{dependency} {problem}; {remedy}", dependency=dependency)
 
 
+class DiskUnavailable(DependencyUnavailable):
+    """A disk takes nothing: full, read-only, closed, failing. Metadata: dependency, always "disk"."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        message = (
+            f"the disk {problem}; {remedy}, then do the same again: nothing is lost or doubled"
+        )
+        CoreError.__init__(self, message, dependency="disk")
+
+
 class NotReady(CoreError):
     """Nothing has been published yet. Metadata: missing."""
 

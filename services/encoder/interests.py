@@ -7,8 +7,8 @@ that was cut anywhere is simply made again.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -30,7 +30,6 @@ from services.encoder.positions import (
     position_after,
     position_of,
     recipe_of,
-    strictly_after,
     users_to_make,
 )
 from services.encoder.publish import BucketUsers, Publication, publish
@@ -106,7 +105,6 @@ class InterestsRefresh:
     versions: ItemVersions
     items: Items
     item_rows: pl.DataFrame
-    _computed_time: datetime | None = field(default=None, init=False)
 
     def run(
         self, buckets: Sequence[int], *, is_full: bool, cancelled: Callable[[], bool]
@@ -144,7 +142,7 @@ class InterestsRefresh:
             position = None
         since = position.version if position else NO_VERSION_YET
         changed, version = tables.changed_users(tenant, bucket, since)
-        live_since, looked = self._live_since(bucket), datetime.now(UTC)
+        live_since, looked = self._live_since(bucket), self.stores.tables.tick()
         before = None
         if position is not None and are_others_still(position, self.items, self.now):
             if not changed:
@@ -229,7 +227,7 @@ class InterestsRefresh:
             now=self.now,
             bulk_day_events=self.config.bulk_day_events,
         )
-        self._computed_time = computed_time = strictly_after(self._computed_time)
+        computed_time = self.stores.tables.tick()
         fresh = {
             granularity: period_rows(
                 made,

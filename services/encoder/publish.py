@@ -23,8 +23,8 @@ from services.core.schema import (
     profile_view,
     rank_state_view,
 )
-from services.encoder.rows import part_name, profiles_that_differ, rank_state_records
-from services.store.frames import history_frame, newest_period_frame, rows_frame
+from services.encoder.rows import part_name, rank_state_records
+from services.store.frames import history_frame, newest_period_frame, rows_frame, unpublished_rows
 from services.store.ports import FeatureWriter
 from services.store.rows import features_of_activity, features_of_profile, features_of_rank_state
 
@@ -115,4 +115,4 @@ def _profile_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:
     view = profile_view(model.space_id)
     features = [features_of_profile(profile, model.model_version) for profile in new.made.profiles]
     rows = rows_frame(view, new.made.user_ids, features, computed_time=new.computed_time)
-    return view, profiles_that_differ(rows, new.held_profiles)
+    return view, unpublished_rows(rows, new.held_profiles)

@@ -129,13 +129,6 @@ def restated_rows(
     )
 
 
-def profiles_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Return the fresh rows of user_profile that are not published, or published otherwise."""
-    mine = fresh.drop(COMPUTED_TIME, KNOWN_TIME)
-    theirs = published.select(mine.columns).cast(mine.schema)
-    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
-
-
 def users_with_gone_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> list[str]:
     """Return users of whom a published period is no more: it was erased, or became bulk."""
     gone = published.join(fresh, on=[USER_ID, PERIOD], how="anti")

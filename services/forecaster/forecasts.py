@@ -9,7 +9,7 @@ Shape suffixes: U = users, P = (user, period) rows, H = horizons, D = width.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from services.core.model import Model
 from services.core.periods import Period, closed_before
 from services.core.records import F32
 from services.core.schema import (
-    COMPUTED_TIME,
     EVENT_COUNT,
     KNOWN_TIME,
     PERIOD_START,
@@ -38,7 +37,14 @@ from services.core.schema import (
 from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.burst_rows import Stamp
 from services.forecaster.bursts import BucketBursts
-from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
+from services.forecaster.rows import (
+    Made,
+    content_of,
+    forecast_rows,
+    ordinals,
+    rows_that_differ,
+    state_rows,
+)
 from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter
 
@@ -201,7 +207,7 @@ class ForecastsRefresh:
         if (known := _followed(chunk, users, batch)) is not None:
             model = self.burst_models[made_at.granularity]
             forecasts = with_bursts(forecasts, forecaster, model, batch, known, HORIZONS)
-        computed_time = datetime.now(UTC)
+        computed_time = self.tables.tick()
         made = Made(
             users=users.to_list(),
             batch=batch,
@@ -233,7 +239,7 @@ class ForecastsRefresh:
             model=model, made_at=made_at,
             stamp=Stamp(
                 granularity=made_at.granularity, space_id=self.model.space_id,
-                model_version=self.model.model_version, computed_time=datetime.now(UTC),
+                model_version=self.model.model_version, computed_time=self.tables.tick(),
                 publish_lag=self.config.publish_lag,
             ),
             rows=rows, is_full=is_full, is_all=is_all,
@@ -266,7 +272,7 @@ class ForecastsRefresh:
             for share in chunk:
                 theirs = frame.filter(pl.col(USER_ID).is_in(_users(share).implode()))
                 if not theirs.is_empty():
-                    part = f"{made_at.name}-{_content(theirs)}"
+                    part = f"{made_at.name}-{content_of(theirs)}"
                     self.features.append_offline(self.tenant, name, share.of.bucket, part, theirs)
 
     def _name(self, bucket: int, granularity: Granularity) -> str:
@@ -325,8 +331,3 @@ def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> T
 def _recipe(made_at: Period, model: Model) -> str:
     said = repr((made_at.name, model.model_version, HORIZONS))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-
-def _content(rows: pl.DataFrame) -> str:
-    said = rows.drop(COMPUTED_TIME, KNOWN_TIME)
-    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]

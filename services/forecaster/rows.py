@@ -3,6 +3,7 @@
 Shape suffixes: U = users, H = horizons, D = width, P = (user, period) rows.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from services.core.periods import Period, period_at
 from services.core.pooling import I64
 from services.core.records import F32, Forecast
 from services.core.schema import (
+    COMPUTED_TIME,
     FORECASTER,
     KNOWN_TIME,
     LAST_PERIOD,
@@ -148,3 +150,9 @@ def rows_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFra
         is_same_U = is_same_U.copy()
         is_same_U[is_same_U] = near_U
     return fresh.filter(pl.Series(~is_same_U))
+
+
+def content_of(rows: pl.DataFrame) -> str:
+    """Return 16 hex digits for an offline part's name: the same rows, published again, get them again."""
+    said = rows.drop(COMPUTED_TIME, KNOWN_TIME)
+    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]

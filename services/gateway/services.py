@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from driftline.v1 import (
@@ -36,6 +35,7 @@ from services.gateway.rejects import Rejects
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
+from services.store.clock import clock_of
 from services.store.packed_port import PackedReader
 from services.store.ports import (
     DemandStore,
@@ -77,9 +77,10 @@ def services_of(
         ports: stores.
         places: for reads of history, shared with other tenants; None: the tenant's own.
     """
+    clock = clock_of(settings.data_dir)
 
     def now() -> Instants:
-        return Instants(event_time=settings.clock(), ingest_time=datetime.now(UTC))
+        return Instants(event_time=settings.clock(), ingest_time=clock.now())
 
     history = LimitedHistory(
         ports.history,

@@ -19,6 +19,7 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from services.core import errors
+from services.store.disk import told
 
 DOMAIN = "driftline.dev"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -119,7 +120,8 @@ class Failure:
 
 
 def failure_of(error: BaseException, request_id: str) -> Failure:
-    """Return what a caller is told of an error. Only a `CoreError` shows its text."""
+    """Return what a caller is told of an error. Only a `CoreError`, or a disk's failure, shows its text."""
+    error = told(error) or error
     if isinstance(error, errors.CoreError):
         code, reason = _entry(type(error))
         message, metadata = error.message[:MAX_TEXT], error.metadata

@@ -82,6 +82,13 @@ def newest_rows(view: View, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def unpublished_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+    """Return the fresh rows that are not published, or published otherwise; times do not count."""
+    mine = fresh.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
+    theirs = published.select(mine.columns).cast(mine.schema)
+    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
+
+
 def rows_frame(
     view: str,
     keys: Sequence[str],

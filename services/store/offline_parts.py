@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +12,7 @@ from services.core import schema as names
 from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
 from services.core.schema import bucket_of
 from services.core.views import View, views_of
+from services.store.clock import clock_of
 from services.store.erasing import Removed
 from services.store.files import replacing
 from services.store.frames import columns_of, conform, kept_columns, newest_rows
@@ -28,7 +29,7 @@ def declare(layout: Layout, tenant: str, space_id: str) -> None:
     """Write the zero-row part of every view of a space that lacks it, and when it was first done."""
     declared = layout.declared_file(tenant, space_id)
     if not declared.exists():
-        write_json(declared, {"declared_time": datetime.now(UTC).isoformat()})
+        write_json(declared, {"declared_time": clock_of(layout.root).tick().isoformat()})
     for view in views_of(space_id).values():
         if view.shares_history_of:
             continue
