@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -70,7 +70,7 @@ class FeastFeatures:
         with self._alone(tenant), _named("the Feast registry"):
             self._store(tenant).apply(definitions(space_id, self._offline_root(tenant)))
             if self._config.is_sqlite:
-                with closing(sqlite3.connect(folder / "online.db")) as connection:
+                with closing(sqlite3.connect(self._online_file(tenant))) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
         if not (self._config.is_sqlite or filled.was_filled(self._layout, tenant)):
             # Nobody has a row yet. A store that an older version filled is taken as it is.
@@ -101,21 +101,26 @@ class FeastFeatures:
         Raises:
             InvalidArgument: rows lack columns; or, on SQLite, the process does not run in UTC.
         """
-        if rows.is_empty():
-            return
+        self.write_online_views(tenant, {view: rows})
+
+    def write_online_views(self, tenant: str, rows_of: Mapping[str, pl.DataFrame]) -> None:
+        """Write rows of several views, on SQLite all or none of them. Raises as `write_online`."""
         if self._config.is_sqlite and time.localtime().tm_gmtoff:
             raise InvalidArgument("TZ", "Feast's SQLite store keeps local times; run with TZ=UTC")
-        stamped = conform(
-            view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
-        )
-        self._check_applied(tenant, view)
+        stamped = []
+        for view, rows in rows_of.items():
+            if not rows.is_empty():
+                known = pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME)
+                spec = view_named(view)
+                stamped.append((spec, conform(spec, rows.with_columns(known))))
+                self._check_applied(tenant, view)
         if not self._config.is_sqlite:
             with _named("the online store"):
-                redis_writer.write_rows(self._config.redis_url, tenant, view_named(view), stamped)
-            return
-        path = self._layout.feast_dir(tenant) / "online.db"
-        with self._alone(tenant), _named("the online store"):
-            sqlite_writer.write_rows(path, tenant, view_named(view), stamped)
+                for spec, rows in stamped:
+                    redis_writer.write_rows(self._config.redis_url, tenant, spec, rows)
+        elif stamped:
+            with self._alone(tenant), _named("the online store"):
+                sqlite_writer.write_rows(self._online_file(tenant), tenant, stamped)
 
     def append_offline(
         self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
@@ -187,7 +192,7 @@ class FeastFeatures:
             pipe.execute()
 
     def _erase_sqlite(self, tenant: str, space_id: str, keys: list[bytes]) -> None:
-        path = self._layout.feast_dir(tenant) / "online.db"
+        path = self._online_file(tenant)
         if not path.exists():
             return
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
@@ -283,7 +288,7 @@ class FeastFeatures:
                 lock.acquire()
             except LockTimeout:
                 raise DependencyUnavailable(
-                    "the feature store", f"is held by another process ({folder / 'publish.lock'})"
+                    "the feature store", f"is held by another process ({folder / PUBLISH_LOCK})"
                 ) from None
             try:
                 yield

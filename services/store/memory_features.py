@@ -1,7 +1,7 @@
 """Features in memory: the tests' default for FeatureWriter, InterestReader and HistoryReader."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -84,6 +84,11 @@ class MemoryFeatures(InterestReads):
                 for name, kind in spec.features.items()
             }
             stored[key] = StoredRow(features, computed_time)
+
+    def write_online_views(self, tenant: str, rows_of: Mapping[str, pl.DataFrame]) -> None:
+        """Write rows of several views."""
+        for view, rows in rows_of.items():
+            self.write_online(tenant, view, rows)
 
     def append_offline(
         self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
