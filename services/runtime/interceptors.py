@@ -1,8 +1,9 @@
 """What happens around every call, so that handlers do none of it.
 
 From outside in: request id, log line and metrics; errors to statuses; who calls, and whether they
-may; their quota and the server's limit; the request's rules; the deadline; then the handler of the
-caller's tenant. Health checks pass untouched.
+may; their quota and the server's limit; the request's bytes and their rules; the deadline; then the
+handler of the caller's tenant. So nothing is kept of a request whose caller is not let in. Health
+checks pass by (open_calls.py).
 """
 
 import asyncio
@@ -25,8 +26,15 @@ import grpc
 import structlog
 
 from services.core.access import ANYONE, RPC_SCOPES, Principal, Scope, authorise
-from services.core.errors import Cancelled, CoreError, Overloaded, Unauthenticated
+from services.core.errors import (
+    Cancelled,
+    CoreError,
+    DiskUnavailable,
+    Overloaded,
+    Unauthenticated,
+)
 from services.core.schema import DEFAULT_TENANT
+from services.runtime.arriving import received
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.guard import INVALID, Guard, OpenDoor
 from services.runtime.logs import CallLines, call_log, trace_of
@@ -35,6 +43,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.quotas import Meter, QuotaConfig, Quotas
 from services.runtime.request_ids import request_ids
 from services.runtime.validation import Rules
+from services.store.disk import told
 
 if TYPE_CHECKING:  # generic in their stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -63,6 +72,8 @@ class Limits:
     default_deadline_s: float
     # The same for a call whose answer is a stream.
     default_stream_deadline_s: float = 3600.0
+    # Longest a request may take to come in, seconds.
+    request_s: float = 30.0
 
 
 async def only_one_tenant(tenant: str) -> RegisterTenant:
@@ -134,22 +145,23 @@ class Calls:
             log=call_log(name, self._lines),
         )
 
-        async def call(data: bytes, context: "Context") -> Any:
-            return await self._observed(method, data, context)
+        async def call(_: Any, context: "Context") -> Any:
+            return await self._observed(method, context)
 
-        async def stream(data: bytes, context: "Context") -> AsyncIterator[Any]:
+        async def stream(_: Any, context: "Context") -> AsyncIterator[Any]:
             # Closed at once where the caller goes away between two parts.
-            async with aclosing(self._observed_stream(method, data, context)) as responses:
+            async with aclosing(self._observed_stream(method, context)) as responses:
                 async for response in responses:
                     yield response
 
-        # No deserializer: a call that is refused is not even parsed.
+        # As a stream of requests: so it is called before the one request is in, and reads it when it is due
+        # (arriving.py). No deserializer: a call that is refused is not even parsed.
         if handler.response_streaming:
-            streamed: Handler = grpc.unary_stream_rpc_method_handler(
+            streamed: Handler = grpc.stream_stream_rpc_method_handler(
                 stream, response_serializer=handler.response_serializer
             )
             return streamed
-        wrapped: Handler = grpc.unary_unary_rpc_method_handler(
+        wrapped: Handler = grpc.stream_unary_rpc_method_handler(
             call, response_serializer=_serializer(handler)
         )
         return wrapped
@@ -173,7 +185,7 @@ class Calls:
         )
         return guarded
 
-    async def _observed(self, method: _Method, data: bytes, context: "Context") -> Any:
+    async def _observed(self, method: _Method, context: "Context") -> Any:
         """Run a call, tell the caller how it went, and count and log it once."""
         request_id, header = _arrival(context, self._ids)
         caller, code = _NOBODY, "OK"
@@ -181,7 +193,7 @@ class Calls:
         self._metrics.call_started()
         try:
             caller = self._guard.principal(header)
-            response = await self._limited(method, caller, data, context)
+            response = await self._limited(method, caller, context)
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             return response
         except asyncio.CancelledError:
@@ -197,7 +209,7 @@ class Calls:
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def _observed_stream(
-        self, method: _Method, data: bytes, context: "Context"
+        self, method: _Method, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         """Run a call whose answer is a stream; see `_observed`."""
         request_id, header = _arrival(context, self._ids)
@@ -206,7 +218,7 @@ class Calls:
         self._metrics.call_started()
         try:
             caller = self._guard.principal(header)
-            async with aclosing(self._limited_stream(method, caller, data, context)) as responses:
+            async with aclosing(self._limited_stream(method, caller, context)) as responses:
                 async for response in responses:
                     yield response
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -243,13 +255,14 @@ class Calls:
             self._quotas.leave(caller, meter)
 
     async def _limited_stream(
-        self, method: _Method, caller: Principal, data: bytes, context: "Context"
+        self, method: _Method, caller: Principal, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         meter = self._admit(method, caller)
         has_deadline = context.time_remaining() is not None
         seconds = None if has_deadline else self._limits.default_stream_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
+            data = await received(context, method.name, self._limits.request_s)
             request = self._rules.parsed(method.request_type, data, method.parse)
             async with allowed:
                 behaviour = await self._behaviour(method, caller.tenant)
@@ -262,11 +275,10 @@ class Calls:
         finally:
             self._leave(caller, meter)
 
-    async def _limited(
-        self, method: _Method, caller: Principal, data: bytes, context: "Context"
-    ) -> Any:
+    async def _limited(self, method: _Method, caller: Principal, context: "Context") -> Any:
         meter = self._admit(method, caller)
         try:
+            data = await received(context, method.name, self._limits.request_s)
             request = self._rules.parsed(method.request_type, data, method.parse)
             behaviour = method.behaviours.get(caller.tenant)
             if behaviour is None:
@@ -341,8 +353,8 @@ def _serializer(handler: "Handler") -> Callable[[Any], bytes]:
 
 
 def _failure(method: _Method, context: "Context", error: Exception, request_id: str) -> Failure:
-    """Return what the caller is told; what nobody foresaw is logged with its trace."""
-    if not isinstance(error, CoreError):
+    """Return what the caller is told; what nobody foresaw, or the disk did, is logged with its trace."""
+    if not isinstance(error, CoreError) or isinstance(told(error), DiskUnavailable):
         trace = trace_of(error)
         log.error("call failed", method=method.name, request_id=request_id, **trace)
     return failure_of(_seen_by(context, error), request_id)

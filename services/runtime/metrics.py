@@ -17,6 +17,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from services.runtime.arrivals import Arrivals
+
 # Seconds. Reads take about a millisecond, group commits about twenty.
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
@@ -35,12 +37,14 @@ class Metrics(Collector):
     """Counts calls, and serves the counts over HTTP.
 
     The event loop counts in plain numbers, a scrape makes Prometheus' families of them: its own counters,
-    each behind a lock, were a fifteenth of a read. A scrape may see a call that ends in one family and not yet in another.
+    each behind a lock, were a fifteenth of a read. A scrape may see a call that ends in one family and not
+    yet in another.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.registry.register(Arrivals())
         self.registry.register(self)
         self._in_flight = 0
         # Ended calls by (method, code, tenant), and their durations by (method, tenant).

@@ -149,3 +149,17 @@ async def test_only_so_many_lines_wait(stream):
     for _ in range(MAX_WAITING + 1):
         waiting.add("{}", can_wait=True)
     assert len(lines(stream)) == MAX_WAITING
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_fails_nothing(stream):
+    configure_logs("info", Full())
+    structlog.get_logger().info("serving")
+    logging.getLogger("library").error("went wrong")
+    call_log("Service/Method", CallLines(0))("OK", 0.01, "r1", KNOWN)
