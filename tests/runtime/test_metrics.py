@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from services.runtime.metrics import BUCKETS, Metrics
 
+OF_CALLS = ("driftline_rpc_calls", "driftline_rpc_duration_seconds", "driftline_rpc_in_flight")
 READ, WRITE = "a.Reads/Get", "a.Writes/Put"
 # Method, code, seconds, tenant; on a bucket's bound, below all and above all.
 CALLS = [
@@ -28,7 +29,7 @@ def families(registry: CollectorRegistry) -> dict[str, tuple[str, str, dict]]:
             },
         )
         for family in registry.collect()
-        if family.name.startswith("driftline_rpc")
+        if family.name in OF_CALLS
     }
 
 
@@ -56,6 +57,7 @@ def test_a_scrape_is_the_one_of_prometheus_own_counters():
     for _ in range(2):
         ours.call_started()
     assert families(ours.registry) == families(theirs)
+    assert set(families(theirs)) == set(OF_CALLS)
     # As text too, which has types and order.
     shown = generate_latest(ours.registry).decode()
     assert (
