@@ -17,6 +17,7 @@ from services.core import schema as names
 from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument, NotReady
 from services.core.views import View, view_named, views_of
 from services.store import (
+    filled,
     offline_parts,
     redis_erasure,
     redis_writer,
@@ -27,7 +28,9 @@ from services.store.erasing import Left, Removed
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
+from services.store.redis_client import open_client
 from services.store.redis_erasure import delete_hashes
+from services.store.redis_faults import unavailable
 from services.store.turns import PUBLISH_LOCK
 from services.store.wire import entity_key, redis_key, redis_time_field
 
@@ -69,6 +72,9 @@ class FeastFeatures:
             if self._config.is_sqlite:
                 with closing(sqlite3.connect(self._online_file(tenant))) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
+        if not (self._config.is_sqlite or filled.was_filled(self._layout, tenant)):
+            # Nobody has a row yet. A store that an older version filled is taken as it is.
+            self.mark_filled(tenant)
         self._config.write_yaml(tenant, folder)
         if not read_json(folder / _SERVED):
             self.point_services(tenant, space_id)
@@ -83,6 +89,11 @@ class FeastFeatures:
         with self._alone(tenant), _named("the Feast registry"):
             self._store(tenant).apply(services(space_id, self._offline_root(tenant)))
             write_json(served, {"space_id": space_id})
+
+    def mark_filled(self, tenant: str) -> None:
+        """Say that the online store has every row of a tenant."""
+        if not self._config.is_sqlite:
+            filled.mark_filled(self._config.redis_url, self._layout, tenant)
 
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
         """Write rows, stamped with their computed time.
@@ -172,11 +183,9 @@ class FeastFeatures:
                 )
 
     def _forget_redis(self, tenant: str, view: str, keys: list[bytes]) -> None:
-        import redis
-
         # Without its time a row is not there, and any other is newer.
         field = redis_time_field(view)
-        with redis.Redis.from_url(self._config.redis_url, socket_timeout=_BUSY_S) as client:
+        with open_client(self._config.redis_url) as client:
             pipe = client.pipeline(transaction=False)
             for key in keys:
                 pipe.hdel(redis_key(tenant, key), field)
@@ -295,7 +304,7 @@ def _named(what: str) -> Iterator[None]:
     except CoreError:
         raise
     except Exception as error:
-        raise DependencyUnavailable(what, f"failed ({error})") from error
+        raise unavailable(what, error) from error
 
 
 def _online_user_views(space_id: str) -> list[View]:

@@ -68,6 +68,9 @@ class MemoryFeatures(InterestReads):
         self._applied(self._online, tenant, view_named(names.rank_state_view(space_id)))
         self.served[tenant] = space_id
 
+    def mark_filled(self, tenant: str) -> None:
+        """Nothing is lost while it lives."""
+
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
         """Write rows; an older computed time than the stored one is ignored, as Redis does."""
         spec = view_named(view)

@@ -147,6 +147,10 @@ class FeatureWriter(Protocol):
         """
         ...
 
+    def mark_filled(self, tenant: str) -> None:
+        """Say that the online store has every row of a tenant, after it had lost them."""
+        ...
+
     def write_online(self, tenant: str, view: str, rows: "pl.DataFrame") -> None:
         """Write rows of `user_id`, the view's features and `computed_time`, in chunks."""
         ...
