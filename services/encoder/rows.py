@@ -24,7 +24,7 @@ from services.core.schema import (
     VEC,
     Granularity,
 )
-from services.store.frames import by_period_frame
+from services.store.frames import TIME, by_period_frame
 
 # Vectors nearer than this in every component are the same vector.
 SAME = 1e-6
@@ -47,18 +47,17 @@ def period_rows(
     known when it is computed.
     """
     pooled = made.periods[granularity]
-    known = {}
-    for ordinal in np.unique(pooled.period_P).tolist():
-        end = Period(granularity, ordinal).end
-        known[ordinal] = min(end + publish_lag, computed_time) if end <= now else computed_time
+    ordinals, row_P = np.unique(pooled.period_P, return_inverse=True)
+    ends = [Period(granularity, ordinal).end for ordinal in ordinals.tolist()]
+    known = [min(end + publish_lag, computed_time) if end <= now else computed_time for end in ends]
     rows = by_period_frame(
         granularity,
-        [made.user_ids[row] for row in pooled.user_ix_P.tolist()],
+        pl.Series(made.user_ids, dtype=pl.String)[pooled.user_ix_P],
         pooled.period_P,
         pooled.vec_PD,
         pooled.event_count_P,
         model_version=model_version,
-        known_times=[known[ordinal] for ordinal in pooled.period_P.tolist()],
+        known_times=pl.Series(known, dtype=TIME)[row_P],
         computed_time=computed_time,
     )
     arrived = pl.when(pl.col(ARRIVED_TIME).is_not_null()).then(

@@ -123,13 +123,13 @@ def rows_frame(
 
 def by_period_frame(
     granularity: Granularity,
-    user_ids: Sequence[str],
+    user_ids: Sequence[str] | pl.Series,
     period_P: NDArray[np.int64],
     vec_PD: F32,
     event_count_P: NDArray[np.int64],
     *,
     model_version: str,
-    known_times: Sequence[datetime],
+    known_times: Sequence[datetime] | pl.Series,
     computed_time: datetime,
 ) -> pl.DataFrame:
     """Return rows of interest_{g}_by_period, one per user and period.
@@ -144,19 +144,22 @@ def by_period_frame(
         known_times: when each could have been known.
         computed_time: when they were computed.
     """
-    spans = {ordinal: Period(granularity, ordinal) for ordinal in np.unique(period_P).tolist()}
-    periods = [spans[ordinal] for ordinal in period_P.tolist()]
+    # Periods are few and rows are many: each is named and timed once.
+    ordinals, row_P = np.unique(period_P, return_inverse=True)
+    periods = [Period(granularity, ordinal) for ordinal in ordinals.tolist()]
+    starts = pl.Series([period.start for period in periods], dtype=TIME)
+    ends = pl.Series([period.end for period in periods], dtype=TIME)
     return pl.DataFrame(
         {
-            names.USER_ID: pl.Series(list(user_ids), dtype=pl.String),
-            names.PERIOD: pl.Series([period.name for period in periods], dtype=pl.String),
+            names.USER_ID: pl.Series(user_ids, dtype=pl.String),
+            names.PERIOD: pl.Series([period.name for period in periods], dtype=pl.String)[row_P],
             names.VEC: vectors_column(vec_PD),
-            names.MODEL_VERSION: pl.Series([model_version] * len(periods), dtype=pl.String),
+            names.MODEL_VERSION: pl.repeat(model_version, len(row_P), dtype=pl.String, eager=True),
             names.EVENT_COUNT: pl.Series(event_count_P, dtype=pl.Int64),
-            names.PERIOD_START: pl.Series([period.start for period in periods], dtype=TIME),
-            names.PERIOD_END: pl.Series([period.end for period in periods], dtype=TIME),
-            names.KNOWN_TIME: pl.Series(list(known_times), dtype=TIME),
-            names.COMPUTED_TIME: pl.Series([computed_time] * len(periods), dtype=TIME),
+            names.PERIOD_START: starts[row_P],
+            names.PERIOD_END: ends[row_P],
+            names.KNOWN_TIME: pl.Series(known_times, dtype=TIME),
+            names.COMPUTED_TIME: pl.repeat(computed_time, len(row_P), dtype=TIME, eager=True),
         }
     )
 
