@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.core.periods import Granularity, ordinals_of_days
+from services.core.periods import ordinals_of_days
 from services.core.pooling import I64
+from services.core.schema import Granularity
 
 # Weeks that count, up to the user's newest event.
 WEEKS = 52
