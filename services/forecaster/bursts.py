@@ -30,9 +30,9 @@ from services.forecaster.burst_rows import (
     state_of,
     state_rows,
 )
-from services.forecaster.rows import content_of
 from services.store.frames import unpublished_rows
 from services.store.ports import EventTables, FeatureWriter
+from services.store.shares import content_digest
 
 
 def position_name(granularity: names.Granularity, space_id: str, bucket: int) -> str:
@@ -113,12 +113,12 @@ class BucketBursts:
             online = newest.drop(names.PERIOD, names.KNOWN_TIME)
             self.features.write_online(self.tenant, names.bursts_view(*place), online)
             view = names.bursts_by_period_view(*place)
-            part = f"{self.made_at.name}-{content_of(changes)}"
+            part = f"{self.made_at.name}-{content_digest(changes)}"
             self.features.append_offline(self.tenant, view, self.bucket, part, changes)
         if self._states:
             view, states = names.burst_state_view(*place), pl.concat(self._states)
             # One part, replaced: only the newest state goes on.
-            part = "state" if self.is_all else f"state-{content_of(states)}"
+            part = "state" if self.is_all else f"state-{content_digest(states)}"
             self.features.append_offline(self.tenant, view, self.bucket, part, states)
         if not self.is_all:
             return

@@ -38,8 +38,8 @@ from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.burst_rows import Stamp
 from services.forecaster.bursts import BucketBursts
 from services.forecaster.rows import (
+    SAID,
     Made,
-    content_of,
     forecast_rows,
     ordinals,
     rows_that_differ,
@@ -47,6 +47,7 @@ from services.forecaster.rows import (
 )
 from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter
+from services.store.shares import BucketUsers, append_shares
 
 # Periods ahead that are stored, for every granularity.
 HORIZONS = (1, 2, 3, 4)
@@ -169,10 +170,9 @@ class ForecastsRefresh:
             # Rows of open periods alone: nothing to read.
             none = self._closed(bucket, made_at, parts=[])
             return _Bucket(bucket=bucket, users=none[USER_ID], rows=none, held=none, after=after)
-        rows = self._closed(bucket, made_at, users)
-        held = self.features.read_offline(
-            self.tenant, forecast_view(made_at.granularity, self.model.space_id), bucket, users
-        )
+        rows = self._closed(bucket, made_at, users, (VEC, EVENT_COUNT, PERIOD_START, KNOWN_TIME))
+        published = forecast_view(made_at.granularity, self.model.space_id)
+        held = self.features.read_offline(self.tenant, published, bucket, users, SAID)
         known = rows[USER_ID].unique().sort()
         return _Bucket(
             bucket=bucket, users=known, rows=rows, held=held, after=after,
@@ -190,7 +190,8 @@ class ForecastsRefresh:
         """Return the published rows of closed periods: the trajectories."""
         view = by_period_view(made_at.granularity, self.model.space_id)
         rows = self.features.read_offline(self.tenant, view, bucket, users, columns, parts)
-        return rows.filter(pl.col(PERIOD_START) <= made_at.start).sort(USER_ID, PERIOD_START)
+        # By user and period already: names of periods of one length sort as they begin.
+        return rows.filter(pl.col(PERIOD_START) <= made_at.start)
 
     def _chunk(
         self, chunk: list[Share[_Bucket]], made_at: Period, cancelled: Callable[[], bool]
@@ -266,14 +267,13 @@ class ForecastsRefresh:
             (forecast_state_view(granularity, space_id), states),
             (forecast_view(granularity, space_id), rows),
         )
+        self.features.write_online_views(self.tenant, dict(written))
+        shares = [
+            BucketUsers(bucket=share.of.bucket, users=_users(share).to_list(), prefix=made_at.name)
+            for share in chunk
+        ]
         for name, frame in written:
-            self.features.write_online(self.tenant, name, frame.drop(KNOWN_TIME))
-        for name, frame in written:
-            for share in chunk:
-                theirs = frame.filter(pl.col(USER_ID).is_in(_users(share).implode()))
-                if not theirs.is_empty():
-                    part = f"{made_at.name}-{content_of(theirs)}"
-                    self.features.append_offline(self.tenant, name, share.of.bucket, part, theirs)
+            append_shares(self.features, self.tenant, name, frame, shares)
 
     def _name(self, bucket: int, granularity: Granularity) -> str:
         return f"forecasts_{granularity}_{self.model.space_id}_{bucket:04}"

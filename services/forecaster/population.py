@@ -14,10 +14,10 @@ from services.core.periods import Period
 from services.core.views import view_named
 from services.forecaster.burst_rows import Stamp, moved_from_json
 from services.forecaster.bursts import position_name
-from services.forecaster.rows import content_of
 from services.store.frames import TIME, conform, rows_frame
 from services.store.ports import EventTables, FeatureWriter
 from services.store.rows import features_of_population
+from services.store.shares import content_digest
 
 # Rows of the population lie in this bucket: it is no user.
 _BUCKET = 0
@@ -70,7 +70,7 @@ class PopulationRefresh:
         if len(held) and held.select(said).equals(newest.select(said)):
             return
         self.features.write_online(self.tenant, view, newest.drop(names.KNOWN_TIME))
-        part = f"{newest[names.LAST_PERIOD][0]}-{content_of(rows)}"
+        part = f"{newest[names.LAST_PERIOD][0]}-{content_digest(rows)}"
         # Each has a computed time of its own, later the later its period: the newest is the newest.
         self.features.append_offline(self.tenant, view, _BUCKET, part, rows)
 

@@ -15,8 +15,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.core.errors import CoreError
+from services.runtime.checks import Check, Checks
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
+from services.runtime.logs import CallLines
 from services.runtime.method_table import MethodTable
 from services.runtime.metrics import Metrics
 from services.runtime.open_calls import OpenCalls
@@ -39,6 +41,8 @@ class Service:
     # driftline.v1.InterestService
     full_name: str
     register: Register
+    # What its health hangs on, looked at every `poll_s`; None: it serves while the process does.
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,9 @@ async def serving(
     )
     table = MethodTable()
     server = grpc.aio.server(handlers=(table,), options=_options(settings))
-    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(table)
+    lines = CallLines(settings.log_every_s)
+    access = _access(settings, keeper, open_tenant)
+    wrapping = Calls(rules, limits, metrics, lines, access).around(table)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
@@ -101,12 +107,17 @@ async def serving(
         await server.start()
         for name in ("", *names):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        checks = Checks(status, {s.full_name: s.check for s in services if s.check is not None})
+        await checks.look()
+        looking = asyncio.create_task(checks.keep_looking(settings.poll_s))
+        stack.callback(looking.cancel)
         try:
             yield Serving(port=port, metrics_port=metrics_port)
         finally:
             # Load balancers look at health first; then nothing new is taken.
             await status.enter_graceful_shutdown()
             await server.stop(settings.drain_s)
+            lines.flush()
 
 
 async def serve_until_stopped(

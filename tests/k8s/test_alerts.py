@@ -126,7 +126,7 @@ def test_the_runbook_names_commands_that_exist():
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
     text = " ".join((ROOT / "docs" / "runbook.md").read_text().split())
-    named = set(re.findall(r"`driftline ([a-z]+)", text))
+    named = set(re.findall(r"`driftline ([a-z-]+)", text))
     assert named
     assert named <= known, named - known
 
