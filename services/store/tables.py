@@ -45,7 +45,7 @@ from services.store.table_erasure import erase_rejects, erase_rows
 from services.store.turns import alone, named_lock, never, publishing
 
 # Rows taken at once, so that a year's import fits in memory on any machine.
-BATCH_ROWS = 2_000_000
+BATCH_ROWS = 1_000_000
 # Consumed files of a log that make trimming worth a commit.
 TRIM_FILES = 32
 # Files of a bucket that make merging worth it.
