@@ -7,9 +7,12 @@ build/trust/report.json and report.html.
 
 import json
 import os
+import subprocess
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
@@ -18,7 +21,61 @@ from rich.table import Table
 
 FOLDER = Path(__file__).parent.parent / "build" / "trust"
 # What must be tried; a row that nothing was recorded for fails the report.
-PROMISED = ("faults injected", "kills", "requests fuzzed", "tenants crossed", "users erased")
+PROMISED = (
+    "faults injected", "kills", "requests fuzzed", "tenants crossed", "users erased", "hostile clients",
+)  # fmt: skip
+# Row -> what was done, and what counts as a loss: for whoever signs and has not read the tests.
+MEANING = {
+    "faults injected": (
+        "Disks full or read-only, files truncated or damaged, the clock set back, stores emptied, leftovers of "
+        "killed processes planted.",
+        "Data lost, doubled or served wrong; an error without a name; a store that opens no more.",
+    ),
+    "kills": (
+        "Processes killed (kill -9) while they took events in, published, erased, promoted.",
+        "An acknowledged event lost or doubled, an erased user back, a period published by half.",
+    ),
+    "requests fuzzed": (
+        "Random and malformed requests sent to a running gateway.",
+        "An internal error, a crash, memory that grows without bound.",
+    ),
+    "tenants crossed": (
+        "Every call tried with each other tenant's credentials and ids.",
+        "Anything of another tenant read, changed, or revealed by an answer.",
+    ),
+    "users erased": (
+        "People erased after everything was derived from them.",
+        "A byte of theirs left in a file or a database, or the person back after a replay.",
+    ),
+    "hostile clients": (
+        "Connections that stop halfway or idle, messages and batches far too large, floods, streams nobody reads.",
+        "Another client's call that failed, memory beyond its bound, a gateway that does not recover.",
+    ),
+    "answers compared after a restore": (
+        "Answers of a store brought back from a backup, compared with those before.",
+        "An answer that differs.",
+    ),
+    "batches replayed in any order": (
+        "Deliveries of the same events sent again in another order.",
+        "A table that differs from the one in order.",
+    ),
+    "past answers asked again after late data": (
+        "What was known at an instant, asked for again after more data came.",
+        "An answer that is not the same, byte for byte.",
+    ),
+    "reads of another space's vectors": (
+        "Vectors of one model's space asked for, or sent, where another is served.",
+        "A read or a comparison that was not refused.",
+    ),
+    "reads while a space is migrated": (
+        "Replies read while the model behind them was switched and switched back.",
+        "A reply made of two models.",
+    ),
+    "Redis commands beyond a role": (
+        "Commands tried by the database user of each process that it has no need for.",
+        "A command that the server carried out.",
+    ),
+}
 
 
 @dataclass
@@ -84,26 +141,52 @@ def add_up(folder: Path) -> list[dict[str, object]]:
         if not row["tried"]:
             failures[name].append("nothing was tried")
         row["failure"] = "; ".join(failures[name])
+        row["tests"] = sorted({test for known, test in last if known == name})
     return list(rows.values())
 
 
 def page(rows: list[dict[str, object]]) -> str:
     """Return the report as a page that needs nothing else."""
-    cells = "".join(
-        f"<tr class={'bad' if row['failure'] else 'good'}><td>{escape(str(row['name']))}</td>"
-        f"<td>{row['tried']:,}</td><td>{row['losses']:,}</td>"
-        f"<td>{escape(str(row['failure']) or 'none')}</td></tr>"
-        for row in rows
-    )
+    cells = "".join(map(_row, rows))
+    failed = sum(bool(row["failure"]) for row in rows)
+    verdict = f"{failed} of {len(rows)} rows failed" if failed else "Nothing was lost."
     return (
         "<!doctype html><meta charset=utf-8><title>Driftline: trust</title><style>"
         "body{font:16px system-ui;margin:3rem auto;max-width:60rem;color:#222}"
         "td,th{padding:.5rem 1rem;text-align:left;border-bottom:1px solid #ddd}"
-        "td:nth-child(2),td:nth-child(3){text-align:right}.bad{background:#fdd}</style>"
-        "<h1>What was tried, and what was lost</h1><table><tr><th>tried<th>times<th>losses"
+        "td:nth-child(2),td:nth-child(3){text-align:right}.bad{background:#fdd}"
+        "td{vertical-align:top}small{color:#555}details{font-size:12px;overflow-wrap:anywhere}</style>"
+        f"<h1>What was tried, and what was lost</h1><p><b>{escape(verdict)}</b> {escape(_made())}"
+        "<table><tr><th>tried<th>times<th>losses"
         f"<th>failures</tr>{cells}</table><p>Made by <code>make trust</code>; each row adds up what "
-        "the suites recorded in that run."
+        "the suites recorded in that run. A row fails where anything was lost, where a test of it failed, and where "
+        "nothing was tried."
     )
+
+
+def _row(row: dict[str, object]) -> str:
+    done, loss = MEANING.get(str(row["name"]), ("", ""))
+    tests = row.get("tests", [])
+    assert isinstance(tests, list)
+    return (
+        f"<tr class={'bad' if row['failure'] else 'good'}><td>{escape(str(row['name']))}"
+        + (f"<br><small>{escape(done)}<br>A loss: {escape(loss)}</small>" if done else "")
+        + f"<details><summary>{len(tests)} tests</summary>{'<br>'.join(map(escape, tests))}</details>"
+        f"</td><td>{row['tried']:,}</td><td>{row['losses']:,}</td>"
+        f"<td>{escape(str(row['failure']) or 'none')}</td></tr>"
+    )
+
+
+def _made() -> str:
+    """Say when, and of which source."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError):
+        said = subprocess.run(
+            asked, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+        )
+        source = said.stdout.strip() or "not under version control"
+        return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, source {source}."
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
 
 
 def main(folder: Path = FOLDER) -> int:

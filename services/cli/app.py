@@ -1,7 +1,7 @@
 """The application that commands register with, and what they share."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from services.core.errors import CoreError, InvalidArgument
+from services.core.errors import DiskUnavailable, InvalidArgument
+from services.core.schema import Granularity
+from services.store.disk import disk_path, told
 
 
 class Commands(TyperGroup):
@@ -35,6 +37,7 @@ app = typer.Typer(
 console = Console()
 
 Tenant = Annotated[str, typer.Option(help="Whose data; a-z, 0-9 and underscore.")]
+PeriodLength = Annotated[Granularity, typer.Option(help="Length of a period.")]
 Out = Annotated[Path, typer.Option(help="Folder for the report; made if absent.")]
 
 
@@ -42,8 +45,14 @@ def main() -> None:
     """Run the command line; an expected failure is one line, not a traceback."""
     try:
         app()
-    except CoreError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error.message}", highlight=False)
+    except Exception as error:
+        if (known := told(error)) is None:
+            raise
+        path = disk_path(error) if isinstance(known, DiskUnavailable) else None
+        where = f" (at {escape(str(path))})" if path else ""
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(known.message)}{where}", highlight=False, soft_wrap=True
+        )
         raise SystemExit(1) from None
 
 
@@ -62,7 +71,9 @@ def parse_horizons(said: str) -> tuple[int, ...]:
 
 
 def parse_date(said: str) -> datetime | None:
-    """Return the start of a day in UTC; nothing said is None.
+    """Return the instant that a date names, its first in UTC; nothing said is None.
+
+    A time may stand behind the date, and a zone behind the time.
 
     Raises:
         InvalidArgument: not a date.
@@ -70,7 +81,8 @@ def parse_date(said: str) -> datetime | None:
     if not said:
         return None
     try:
-        return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
+        at = datetime.fromisoformat(said)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except ValueError:
         raise InvalidArgument(
             "until", f"{said!r} is not a date; write it like 2017-12-18"

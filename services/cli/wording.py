@@ -156,11 +156,10 @@ async def _open(settings: Settings, tenant: str) -> "Reads":
 
 
 def _now(settings: Settings) -> "Instants":
-    from datetime import UTC, datetime
-
     from services.gateway.answers import Instants
+    from services.store.clock import clock_of
 
-    return Instants(event_time=settings.clock(), ingest_time=datetime.now(UTC))
+    return Instants(event_time=settings.clock(), ingest_time=clock_of(settings.data_dir).now())
 
 
 def _word(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from services.encoder.catalogue import (
 )
 from services.encoder.item_vectors import encode_missing, load_versions
 from services.encoder.stores import EncoderStores
+from services.store.clock import wall_clock
 from services.store.frames import rows_frame
 from services.store.ports import Catalogue, TextEncoder
 
@@ -96,7 +97,7 @@ class ItemsRefresh:
             )
         assert current is not None
         if new:
-            segment = named(rows_of(fresh, new), _wall_clock())
+            segment = named(rows_of(fresh, new), self.stores.tables.tick())
             self._publish_features(segment, hashes, range(len(new)))
             self.stores.catalogues.publish_segment(self.tenant, segment)
         return current.generation
@@ -132,11 +133,11 @@ class ItemsRefresh:
                 is_old_N=~np.isin(np.arange(len(fresh.item_ids)), new),
                 is_full=is_full,
             )
-            catalogue = named(replace(fresh, stats=stats, topics=topics), _wall_clock())
+            catalogue = named(replace(fresh, stats=stats, topics=topics), self.stores.tables.tick())
             self._publish_features(catalogue, hashes, range(len(fresh.item_ids)) if is_all else new)
             self.stores.catalogues.publish(tenant, catalogue)
             generation = catalogue.generation
-        state = {"stats_time": _wall_clock().isoformat()}
+        state = {"stats_time": wall_clock().isoformat()}
         tables.write_state(tenant, self._state_name, state)
         return generation
 
@@ -156,7 +157,7 @@ class ItemsRefresh:
             }
             for row, item_id in zip(rows, ids, strict=True)
         ]
-        frame = rows_frame(view, ids, features, computed_time=_wall_clock())
+        frame = rows_frame(view, ids, features, computed_time=self.stores.tables.tick())
         self.stores.features.write_online(self.tenant, view, frame)
         self.stores.features.append_offline(
             self.tenant, view, ITEM_BUCKET, catalogue.generation, frame
@@ -175,8 +176,4 @@ class ItemsRefresh:
     def is_due(self) -> bool:
         """Tell whether popularity is out of date."""
         made = self.stores.tables.read_state(self.tenant, self._state_name).get("stats_time")
-        return made is None or _wall_clock() - datetime.fromisoformat(made) > STATS_MAX_AGE
-
-
-def _wall_clock() -> datetime:
-    return datetime.now(UTC)
+        return made is None or abs(wall_clock() - datetime.fromisoformat(made)) > STATS_MAX_AGE

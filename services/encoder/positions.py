@@ -8,7 +8,7 @@ names users.
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -196,9 +196,3 @@ def position_after(
         recipe=recipe,
         items=items.digest,
     )
-
-
-def strictly_after(previous: datetime | None) -> datetime:
-    """Return the wall clock's now, later than any instant it returned before."""
-    now = datetime.now(UTC)
-    return now if previous is None or now > previous else previous + timedelta(microseconds=1)

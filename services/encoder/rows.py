@@ -3,7 +3,6 @@
 Shape suffixes: P = (user, period) pairs, U = users, R = repeat items.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -129,25 +128,10 @@ def restated_rows(
     )
 
 
-def profiles_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Return the fresh rows of user_profile that are not published, or published otherwise."""
-    mine = fresh.drop(COMPUTED_TIME, KNOWN_TIME)
-    theirs = published.select(mine.columns).cast(mine.schema)
-    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
-
-
 def users_with_gone_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> list[str]:
     """Return users of whom a published period is no more: it was erased, or became bulk."""
     gone = published.join(fresh, on=[USER_ID, PERIOD], how="anti")
     return sorted(gone[USER_ID].unique().to_list())
-
-
-def part_name(version: int, rows: pl.DataFrame) -> str:
-    """Return a name for an offline part that the same rows, published again, get again."""
-    said = rows.drop(COMPUTED_TIME, KNOWN_TIME)
-    digest = hashlib.sha256(str(said.schema).encode())
-    digest.update(said.hash_rows(seed=0).to_numpy().tobytes())
-    return f"v{version:010}-{digest.hexdigest()[:16]}"
 
 
 def rank_state_records(

@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
@@ -89,16 +89,15 @@ class InterestForecaster:
         trajectories: Sequence[Trajectory],
         granularity: Granularity,
         horizon_count: int,
-        tenant: str = DEFAULT_TENANT,
     ) -> Forecasts:
-        """Forecast 1 to `horizon_count` periods ahead.
+        """Forecast 1 to `horizon_count` periods ahead, by the default tenant's live model.
 
         Raises:
             NotReady: no model is live.
             SpaceMismatch: a trajectory is of another space.
             InvalidArgument: a trajectory is malformed; names the field.
         """
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.model(DEFAULT_TENANT)
         for position, trajectory in enumerate(trajectories):
             require_space(model.space_id, trajectory.space_id)
             check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")
@@ -177,7 +176,7 @@ class InterestForecaster:
                         granularity=granularity,
                         space_id=model.space_id,
                         model_version=model.model_version,
-                        computed_time=datetime.now(UTC),
+                        computed_time=self._stores.tables.tick(),
                         publish_lag=timedelta(seconds=self._settings.publish_lag_s),
                     ),
                 ).run()

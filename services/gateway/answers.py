@@ -10,10 +10,11 @@ from services.core.corrections import Correction, Wish
 from services.core.demand import Told
 from services.core.demand_forecast import DemandForecast
 from services.core.demand_release import Release
+from services.core.packed import PackedInterest
 from services.core.periods import Period
 from services.core.portrait import Portrait
 from services.core.recommend import Filters, RankedItems, SimilarItems
-from services.core.records import Forecast, InterestVector, ModelInfo, Profile
+from services.core.records import Forecast, ModelInfo, Profile
 from services.core.schema import Granularity
 from services.store.ports import Catalogue
 from services.store.receipts import SignedReceipt
@@ -67,7 +68,7 @@ class InterestQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterestAnswer:
-    interest: InterestVector
+    interest: PackedInterest
     basis: Basis
 
 
@@ -81,7 +82,7 @@ class BatchQuery:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchAnswer:
     # In the order asked.
-    found: tuple[tuple[str, InterestVector], ...]
+    found: tuple[tuple[str, PackedInterest], ...]
     missing_user_ids: tuple[str, ...]
     basis: Basis
 
@@ -101,7 +102,7 @@ class TrajectoryQuery:
 class TrajectoryAnswer:
     granularity: Granularity
     # Oldest first.
-    interests: tuple[InterestVector, ...]
+    interests: tuple[PackedInterest, ...]
     # Older vectors lie below this ordinal; None where there are none.
     next_before: int | None
     basis: Basis

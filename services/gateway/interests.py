@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from services.core.errors import UserNotFound
+from services.core.packed import InterestFacts, PackedInterest, pack
 from services.core.periods import Period, period_at
-from services.core.records import InterestVector
 from services.core.schema import HISTORY_PERIODS
 from services.core.spaces import require_space
 from services.gateway.answers import (
@@ -20,7 +20,8 @@ from services.gateway.answers import (
     TrajectoryQuery,
 )
 from services.gateway.state import GatewayState
-from services.store.ports import HistoryReader, InterestReader
+from services.store.packed_port import PackedReader
+from services.store.ports import HistoryReader
 
 
 class Interests:
@@ -29,7 +30,7 @@ class Interests:
     def __init__(
         self,
         state: GatewayState,
-        reader: InterestReader,
+        reader: PackedReader,
         history: HistoryReader,
         *,
         stale_after_periods: int,
@@ -47,31 +48,35 @@ class Interests:
         self._state.refuse_erased(query.user_id, what)
         space_id = self._state.served().model.space_id
         if query.as_of.is_now and query.period is None:
-            found = await self._reader.interest(
-                self._state.tenant, space_id, query.user_id, query.granularity
+            (found,) = await self._reader.packed_interests(
+                self._state.tenant, space_id, [query.user_id], query.granularity
             )
         elif query.as_of.is_now and query.period is not None:
             found = await self._of_period(space_id, query, query.period)
         else:
             before = query.period.ordinal + 1 if query.period else None
             newest = await self._past(space_id, query, limit=1, before=before)
-            found = next((v for v in newest if query.period in {None, v.period}), None)
+            found = next((v for v in newest if query.period in {None, v.facts.period}), None)
         if found is None:
             raise UserNotFound(query.user_id, what)
-        require_space(space_id, found.space_id)
-        return InterestAnswer(interest=found, basis=self._basis(query.as_of, space_id, found))
+        require_space(space_id, found.facts.space_id)
+        return InterestAnswer(interest=found, basis=self._basis(query.as_of, space_id, found.facts))
 
     async def batch(self, query: BatchQuery) -> BatchAnswer:
         """Return the newest vectors of many users; those without one are listed."""
         space_id = self._state.served().model.space_id
         asked = [user for user in query.user_ids if not self._state.is_erased(user)]
-        vectors = await self._reader.interests(
+        rows = await self._reader.packed_interests(
             self._state.tenant, space_id, asked, query.granularity
         )
-        for vector in vectors:
-            require_space(space_id, vector.space_id if vector else "")
-        of_user = {user: v for user, v in zip(asked, vectors, strict=True) if v is not None}
-        newest = max(of_user.values(), key=lambda v: v.period, default=None)
+        of_user = {user: row for user, row in zip(asked, rows, strict=True) if row is not None}
+        # Far fewer than users: a publish is the same for many.
+        facts = {row.facts for row in of_user.values()}
+        for one in facts:
+            require_space(space_id, one.space_id)
+        newest = max(
+            facts, key=lambda one: (one.period, one.computed_time, one.model_version), default=None
+        )
         return BatchAnswer(
             found=tuple((user, of_user[user]) for user in query.user_ids if user in of_user),
             missing_user_ids=tuple(user for user in query.user_ids if user not in of_user),
@@ -137,25 +142,27 @@ class Interests:
 
     async def _of_period(
         self, space_id: str, query: InterestQuery, period: Period
-    ) -> InterestVector | None:
-        kept = await self._reader.history(
+    ) -> PackedInterest | None:
+        kept = await self._reader.packed_history(
             self._state.tenant, space_id, query.user_id, query.granularity
         )
-        for vector in kept:
-            if vector.period == period:
-                return vector
+        for row in kept:
+            if row.facts.period == period:
+                return row
         is_all = len(kept) < HISTORY_PERIODS[query.granularity]
-        if is_all or period > kept[0].period:
+        if is_all or period > kept[0].facts.period:
             return None
         older = await self._past(space_id, query, limit=1, before=period.ordinal + 1)
-        return older[-1] if older and older[-1].period == period else None
+        return older[-1] if older and older[-1].facts.period == period else None
 
     async def _kept_online(self, space_id: str, query: TrajectoryQuery) -> TrajectoryAnswer | None:
         """Answer from the vectors that are kept online; None where they do not reach far enough."""
-        kept = await self._reader.history(
+        kept = await self._reader.packed_history(
             self._state.tenant, space_id, query.user_id, query.granularity
         )
-        page = [v for v in kept if query.before is None or v.period.ordinal < query.before]
+        page = [
+            row for row in kept if query.before is None or row.facts.period.ordinal < query.before
+        ]
         # A full history may have been cut: then there may be older vectors offline. To look would
         # cost each default call a scan, so the page before may turn out to be empty.
         is_all = len(kept) < HISTORY_PERIODS[query.granularity]
@@ -164,16 +171,16 @@ class Interests:
         return self._page(space_id, query, page, has_more=len(page) > query.limit or not is_all)
 
     def _page(
-        self, space_id: str, query: TrajectoryQuery, found: list[InterestVector], *, has_more: bool
+        self, space_id: str, query: TrajectoryQuery, found: list[PackedInterest], *, has_more: bool
     ) -> TrajectoryAnswer:
         kept = found[-query.limit :]
-        for vector in kept:
-            require_space(space_id, vector.space_id)
+        for row in kept:
+            require_space(space_id, row.facts.space_id)
         return TrajectoryAnswer(
             granularity=query.granularity,
             interests=tuple(kept),
-            next_before=kept[0].period.ordinal if kept and has_more else None,
-            basis=self._basis(query.as_of, space_id, kept[-1] if kept else None),
+            next_before=kept[0].facts.period.ordinal if kept and has_more else None,
+            basis=self._basis(query.as_of, space_id, kept[-1].facts if kept else None),
         )
 
     async def _past(
@@ -183,12 +190,12 @@ class Interests:
         *,
         limit: int,
         before: int | None,
-    ) -> list[InterestVector]:
+    ) -> list[PackedInterest]:
         event_time = query.as_of.event_time
         if query.as_of.ingest_time > event_time and not query.as_of.is_now:
             # A period still open then was recomputed later, with later events: closed ones only.
             event_time = period_at(query.granularity, event_time).start
-        return await self._history.trajectory(
+        found = await self._history.trajectory(
             self._state.tenant,
             space_id,
             query.user_id,
@@ -198,8 +205,9 @@ class Interests:
             limit=limit,
             before=before,
         )
+        return [pack(vector) for vector in found]
 
-    def _basis(self, as_of: AsOf, space_id: str, newest: InterestVector | None) -> Basis:
+    def _basis(self, as_of: AsOf, space_id: str, newest: InterestFacts | None) -> Basis:
         if newest is None:
             return Basis(as_of=as_of, is_personal=False)
         return Basis(

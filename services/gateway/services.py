@@ -1,7 +1,7 @@
 """Puts the public services together from ports: `main.py` gives the real ones, tests give fakes."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from driftline.v1 import (
@@ -35,22 +35,26 @@ from services.gateway.rejects import Rejects
 from services.gateway.state import GatewayState
 from services.runtime.server import Register, Service
 from services.runtime.settings import Settings
+from services.store.clock import clock_of
+from services.store.packed_port import PackedReader
 from services.store.ports import (
     DemandStore,
     HistoryReader,
     Inbox,
-    InterestReader,
     ModelRegistry,
     Overlays,
 )
 from services.store.reject_port import RejectReader
+
+# Services that can answer nothing new without the online store.
+_READ_ONLINE = ("InterestService", "RecommendationService", "ProfileService")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What the gateway asks of storage."""
 
-    reader: InterestReader
+    reader: PackedReader
     history: HistoryReader
     inbox: Inbox
     rejects: RejectReader
@@ -58,6 +62,8 @@ class Ports:
     overlays: Overlays
     privacy: PrivacyStore
     demand: DemandStore
+    # Raises DependencyUnavailable where the online store cannot answer for a tenant; None: nobody asks.
+    check_online: Callable[[str], Awaitable[None]] | None = None
 
 
 def services_of(
@@ -71,9 +77,10 @@ def services_of(
         ports: stores.
         places: for reads of history, shared with other tenants; None: the tenant's own.
     """
+    clock = clock_of(settings.data_dir)
 
     def now() -> Instants:
-        return Instants(event_time=settings.clock(), ingest_time=datetime.now(UTC))
+        return Instants(event_time=settings.clock(), ingest_time=clock.now())
 
     history = LimitedHistory(
         ports.history,
@@ -119,7 +126,12 @@ def services_of(
             ModelHandler(ModelList(state.tenant, ports.registry)),
         ),
     }
+    check = None if ports.check_online is None else partial(ports.check_online, state.tenant)
     return [
-        Service(full_name=f"driftline.v1.{name}", register=register)
+        Service(
+            full_name=f"driftline.v1.{name}",
+            register=register,
+            check=check if name in _READ_ONLINE else None,
+        )
         for name, register in add.items()
     ]

@@ -1,16 +1,20 @@
 """`driftline doctor`: what a crash, a full disk or a hand left behind, named with what to do."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from services.core.errors import CoreError
 from services.pipeline.rebuild import mend_bucket, spaces_of
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
 from services.store.checkup import Checkup, Finding
+from services.store.clock import CLOCK_FILE, clock_of
 from services.store.interest_reads import InterestReads
 from services.store.layout import Layout
 from services.store.online_check import differing_users, offline_frames
 
+# Less than this is the difference of two machines.
+_AHEAD = timedelta(minutes=1)
 REBUILD = "run `driftline rebuild-online`"
 
 
@@ -46,7 +50,7 @@ async def examine(
         InvalidArgument: store.json is damaged or another program's.
     """
     layout = Layout(settings.data_dir, settings.bucket_count)
-    told: list[Diagnosis] = []
+    told = _clock(layout)
     for tenant in layout.tenants():
         for finding in Checkup(layout=layout, tenant=tenant, is_idle=is_idle).findings():
             told.append(_treated(tenant, finding, is_mending=is_mending))
@@ -63,6 +67,22 @@ async def examine(
                 )
             )
     return told
+
+
+def _clock(layout: Layout) -> list[Diagnosis]:
+    ahead = clock_of(layout.root).ahead()
+    if ahead < _AHEAD:
+        return []
+    return [
+        Diagnosis(
+            tenant="",
+            what=f"the store's time is {str(ahead).partition('.')[0]} ahead of this machine's",
+            where=CLOCK_FILE,
+            remedy="if this machine's clock is wrong, have it set right; if it was fast before, nothing is lost: "
+            "what comes in counts as after what is there, and time goes on when the clock has caught up",
+            is_mended=False,
+        )
+    ]
 
 
 def _treated(tenant: str, finding: Finding, *, is_mending: bool) -> Diagnosis:

@@ -8,7 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +18,7 @@ from services.core.receipts import ErasedPlace, Receipt, added, settled
 from services.core.schema import DEFAULT_TENANT, EVENT_TIME, INGEST_TIME, USER_ID, bucket_of
 from services.runtime.settings import Settings
 from services.store import backup_registry, training_states
+from services.store.clock import wall_clock
 from services.store.erasing import Left, Removed
 from services.store.erasures import (
     Erasure,
@@ -144,7 +145,7 @@ def _receipts(
     models: dict[str, list[str]],
 ) -> list[Receipt]:
     """Return a receipt of each request; every place is pending until it is looked at."""
-    now = datetime.now(UTC)
+    now = stores.tables.tick()
     before = Receipts(stores.layout).get(stores.tenant, [e.erasure_id for e in pending])
     receipts = []
     for erasure in pending:
@@ -183,7 +184,7 @@ def _settle(stores: _Stores, made: list[Receipt]) -> None:
         **stores.overlays.scrub(tenant, since),
         **_training(stores, waiting),
     }
-    backups = backup_registry.live(stores.layout, datetime.now(UTC))
+    backups = backup_registry.live(stores.layout, wall_clock())
     after = []
     for receipt in waiting:
         holding = [one for one in backups if one.created_time <= receipt.removed_time]
@@ -191,7 +192,7 @@ def _settle(stores: _Stores, made: list[Receipt]) -> None:
         if holding:
             last = max(one.expires_time for one in holding)
             theirs[BACKUPS] = (f"{len(holding)} made before the rows were removed", last)
-        after.append(settled(receipt, theirs, datetime.now(UTC)))
+        after.append(settled(receipt, theirs, stores.tables.tick()))
     changed = [
         new
         for new, old in zip(after, waiting, strict=True)

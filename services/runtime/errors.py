@@ -4,11 +4,13 @@
 miss the other.
 """
 
+import typing
 from dataclasses import dataclass
 
 import grpc
 from driftline.v1.error_reason_pb2 import ErrorReason
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
     BadRequest,
     ErrorInfo,
@@ -17,6 +19,7 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from services.core import errors
+from services.store.disk import told
 
 DOMAIN = "driftline.dev"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -117,7 +120,8 @@ class Failure:
 
 
 def failure_of(error: BaseException, request_id: str) -> Failure:
-    """Return what a caller is told of an error. Only a `CoreError` shows its text."""
+    """Return what a caller is told of an error. Only a `CoreError`, or a disk's failure, shows its text."""
+    error = told(error) or error
     if isinstance(error, errors.CoreError):
         code, reason = _entry(type(error))
         message, metadata = error.message[:MAX_TEXT], error.metadata
@@ -144,6 +148,21 @@ def failure_of(error: BaseException, request_id: str) -> Failure:
             (REQUEST_ID_KEY, request_id),
         ),
     )
+
+
+def told_by(error: grpc.RpcError) -> ErrorInfo:
+    """Return what a service of ours said of a failed call; empty where none of ours answered."""
+    info, trailing = ErrorInfo(), dict[str, bytes]()
+    pairs: typing.Any = error.trailing_metadata() or ()
+    trailing.update(pairs)
+    try:
+        status = Status.FromString(trailing.get(DETAILS_KEY, b""))
+    except DecodeError:  # a stranger's
+        return info
+    for detail in status.details:
+        if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+            return info
+    return ErrorInfo()
 
 
 def _entry(kind: type[errors.CoreError]) -> "tuple[grpc.StatusCode, ErrorReason.ValueType]":

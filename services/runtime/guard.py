@@ -67,12 +67,10 @@ class Gatekeeper:
         ring: KeyRing,
         tokens: Tokens | None = None,
         key_set: KeySetSource | None = None,
-        read: Callable[[KeySetSource], bytes] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ring, self._tokens, self._key_set = ring, tokens, key_set
-        self._read = read or _read_key_set
-        self._clock = clock
+        self._clock, self._latest = clock, 0.0
         self._wants_key_set = asyncio.Event()
         self._read_at = self._tried_at = -KEY_SET_TRUSTED_S
 
@@ -85,12 +83,17 @@ class Gatekeeper:
             raise Unauthenticated(INVALID)
         found: Principal | None = None
         if credential.startswith(f"{PREFIX}_"):
-            found = self._ring.principal(credential, self._clock())
+            found = self._ring.principal(credential, self._now())
         elif self._tokens is not None and self._is_key_set_trusted():
-            found = self._tokens.principal(credential, self._clock(), self._wants_key_set.set)
+            found = self._tokens.principal(credential, self._now(), self._wants_key_set.set)
         if found is None:
             raise Unauthenticated(INVALID)
         return found
+
+    def _now(self) -> float:
+        """Return seconds since 1970; a clock that is set back lets no credential in that had expired."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
     async def start(self) -> None:
         """Read keys and key set once.
@@ -123,7 +126,7 @@ class Gatekeeper:
         self._tried_at = time.monotonic()
         self._wants_key_set.clear()
         try:
-            content = await asyncio.to_thread(self._read, self._key_set)
+            content = await asyncio.to_thread(_read_key_set, self._key_set)
             self._tokens.use(content)
         except CoreError as error:
             log.error("cannot read the key set of tokens", problem=error.message)

@@ -1,8 +1,9 @@
 """What happens around every call, so that handlers do none of it.
 
 From outside in: request id, log line and metrics; errors to statuses; who calls, and whether they
-may; their quota and the server's limit; the request's rules; the deadline; then the handler of the
-caller's tenant. Health checks pass untouched.
+may; their quota and the server's limit; the request's bytes and their rules; the deadline; then the
+handler of the caller's tenant. So nothing is kept of a request whose caller is not let in. Health
+checks pass by (open_calls.py).
 """
 
 import asyncio
@@ -18,14 +19,23 @@ import grpc
 import structlog
 
 from services.core.access import ANYONE, RPC_SCOPES, Principal, Scope, authorise
-from services.core.errors import Cancelled, CoreError, Overloaded, Unauthenticated
+from services.core.errors import (
+    Cancelled,
+    CoreError,
+    DiskUnavailable,
+    Overloaded,
+    Unauthenticated,
+)
 from services.core.schema import DEFAULT_TENANT
+from services.runtime.arriving import received
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.guard import INVALID, Guard, OpenDoor
 from services.runtime.logs import call_log, trace_of
+from services.runtime.method_table import MethodTable, WrappingTable
 from services.runtime.metrics import Metrics
 from services.runtime.quotas import Meter, QuotaConfig, Quotas
 from services.runtime.validation import Rules
+from services.store.disk import told
 
 if TYPE_CHECKING:  # generic in their stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -54,6 +64,8 @@ class Limits:
     default_deadline_s: float
     # The same for a call whose answer is a stream.
     default_stream_deadline_s: float = 3600.0
+    # Longest a request may take to come in, seconds.
+    request_s: float = 30.0
 
 
 async def only_one_tenant(tenant: str) -> RegisterTenant:
@@ -99,9 +111,9 @@ class Calls:
         self._openings: dict[str, asyncio.Task[None]] = {}
         self._in_flight = 0
 
-    def around(self, server: grpc.aio.Server) -> "WrappingServer":
-        """Return what services of the default tenant register with instead of the server."""
-        return WrappingServer(server, self._wrap)
+    def around(self, table: MethodTable) -> WrappingTable:
+        """Return what services of the default tenant register with instead of the table."""
+        return WrappingTable(table, self._wrap)
 
     def _wrap(self, path: str, handler: "Handler") -> "Handler":
         name = path.removeprefix("/")
@@ -119,24 +131,24 @@ class Calls:
             log=call_log(name),
         )
 
-        async def call(data: bytes, context: "Context") -> Any:
-            return await self._observed(method, data, context)
+        async def call(_: Any, context: "Context") -> Any:
+            return await self._observed(method, context)
 
-        async def stream(data: bytes, context: "Context") -> AsyncIterator[Any]:
+        async def stream(_: Any, context: "Context") -> AsyncIterator[Any]:
             # Closed at once where the caller goes away between two parts.
-            async with aclosing(self._observed_stream(method, data, context)) as responses:
+            async with aclosing(self._observed_stream(method, context)) as responses:
                 async for response in responses:
                     yield response
 
-        # No deserializer: a call that is refused is not even parsed.
+        # As a stream of requests: so it is called before the one request is in, and reads it when it is due
+        # (arriving.py). No deserializer: a call that is refused is not even parsed.
         if handler.response_streaming:
-            streamed: Handler = grpc.unary_stream_rpc_method_handler(
+            streamed: Handler = grpc.stream_stream_rpc_method_handler(
                 stream, response_serializer=handler.response_serializer
             )
             return streamed
-        wrapped: Handler = grpc.unary_unary_rpc_method_handler(
-            call,
-            response_serializer=handler.response_serializer,
+        wrapped: Handler = grpc.stream_unary_rpc_method_handler(
+            call, response_serializer=_serializer(handler)
         )
         return wrapped
 
@@ -159,7 +171,7 @@ class Calls:
         )
         return guarded
 
-    async def _observed(self, method: _Method, data: bytes, context: "Context") -> Any:
+    async def _observed(self, method: _Method, context: "Context") -> Any:
         """Run a call, tell the caller how it went, and count and log it once."""
         request_id, header = _arrival(context)
         caller, code = _NOBODY, "OK"
@@ -167,7 +179,7 @@ class Calls:
         self._metrics.call_started()
         try:
             caller = self._guard.principal(header)
-            response = await self._limited(method, caller, data, context)
+            response = await self._limited(method, caller, context)
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             return response
         except asyncio.CancelledError:
@@ -183,7 +195,7 @@ class Calls:
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def _observed_stream(
-        self, method: _Method, data: bytes, context: "Context"
+        self, method: _Method, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         """Run a call whose answer is a stream; see `_observed`."""
         request_id, header = _arrival(context)
@@ -192,7 +204,7 @@ class Calls:
         self._metrics.call_started()
         try:
             caller = self._guard.principal(header)
-            async with aclosing(self._limited_stream(method, caller, data, context)) as responses:
+            async with aclosing(self._limited_stream(method, caller, context)) as responses:
                 async for response in responses:
                     yield response
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -229,13 +241,14 @@ class Calls:
             self._quotas.leave(caller, meter)
 
     async def _limited_stream(
-        self, method: _Method, caller: Principal, data: bytes, context: "Context"
+        self, method: _Method, caller: Principal, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         meter = self._admit(method, caller)
         has_deadline = context.time_remaining() is not None
         seconds = None if has_deadline else self._limits.default_stream_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
+            data = await received(context, method.name, self._limits.request_s)
             self._rules.check_bytes(method.request_type, data)
             async with allowed:
                 behaviour = await self._behaviour(method, caller.tenant)
@@ -248,11 +261,10 @@ class Calls:
         finally:
             self._leave(caller, meter)
 
-    async def _limited(
-        self, method: _Method, caller: Principal, data: bytes, context: "Context"
-    ) -> Any:
+    async def _limited(self, method: _Method, caller: Principal, context: "Context") -> Any:
         meter = self._admit(method, caller)
         try:
+            data = await received(context, method.name, self._limits.request_s)
             self._rules.check_bytes(method.request_type, data)
             behaviour = method.behaviours.get(caller.tenant)
             if behaviour is None:
@@ -300,7 +312,7 @@ class _TenantMethods:
         self._methods, self._tenant = methods, tenant
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Drop them; see WrappingServer."""
+        """Drop them; see MethodTable."""
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: "Mapping[str, Handler]"
@@ -316,34 +328,22 @@ def _behaviour(handler: "Handler") -> Callable[..., Any]:
     return behaviour  # type: ignore[no-any-return]
 
 
+def _serializer(handler: "Handler") -> Callable[[Any], bytes]:
+    """Return what serializes a response that a handler did not serialize itself."""
+    serialize: Any = handler.response_serializer
+
+    def as_bytes(response: Any) -> bytes:
+        return response if type(response) is bytes else serialize(response)
+
+    return as_bytes
+
+
 def _failure(method: _Method, context: "Context", error: Exception, request_id: str) -> Failure:
-    """Return what the caller is told; what nobody foresaw is logged with its trace."""
-    if not isinstance(error, CoreError):
+    """Return what the caller is told; what nobody foresaw, or the disk did, is logged with its trace."""
+    if not isinstance(error, CoreError) or isinstance(told(error), DiskUnavailable):
         trace = trace_of(error)
         log.error("call failed", method=method.name, request_id=request_id, **trace)
     return failure_of(_seen_by(context, error), request_id)
-
-
-class WrappingServer:
-    """The registering half of a grpc.aio.Server: passes handlers on, wrapped."""
-
-    def __init__(self, server: grpc.aio.Server, wrap: "Callable[[str, Handler], Handler]") -> None:
-        self._server, self._wrap = server, wrap
-
-    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Drop them: the stubs register every method by name as well, and gRPC prefers those."""
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: "Mapping[str, Handler]"
-    ) -> None:
-        """Register the wrapped methods of a service."""
-        wrapped = {
-            name: self._wrap(f"/{service_name}/{name}", handler)
-            for name, handler in method_handlers.items()
-        }
-        generic = grpc.method_handlers_generic_handler(service_name, wrapped)
-        self._server.add_generic_rpc_handlers((generic,))
-        self._server.add_registered_method_handlers(service_name, wrapped)
 
 
 def _is_late(context: "Context") -> bool:

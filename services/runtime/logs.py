@@ -5,8 +5,9 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -20,7 +21,7 @@ def configure_logs(level: str = "info", stream: "TextIO | None" = None) -> None:
 
     Call it once in `main.py`, after the settings are read.
     """
-    out = stream or sys.stdout
+    out = _Unfailing(stream or sys.stdout)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -30,7 +31,7 @@ def configure_logs(level: str = "info", stream: "TextIO | None" = None) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
@@ -48,6 +49,25 @@ def configure_logs(level: str = "info", stream: "TextIO | None" = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
+
+
+class _Unfailing:
+    """A stream whose failures stay its own: a call is answered though its line cannot be written.
+
+    What a full disk refused stays in the stream's buffer as far as that goes; the rest is dropped.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def call_log(method: str) -> Callable[[str, float, str, Principal], None]:

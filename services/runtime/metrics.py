@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
+from services.runtime.arrivals import Arrivals
+
 # Seconds. Reads take about a millisecond, group commits about twenty.
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -16,6 +18,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.registry.register(Arrivals())
         self._calls = Counter(
             "driftline_rpc_calls",
             "Calls that ended, by method, gRPC status and tenant (empty: of a caller who was not let in).",

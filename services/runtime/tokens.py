@@ -85,8 +85,12 @@ class Tokens:
         if claims is None:
             return None
         principal = self._principal(claims)
+        # The library asks the machine's clock, which may have been set back since `now`.
+        ends_at = float(claims["exp"]) + self._rules.leeway_s
+        if now >= ends_at:
+            return None
         if principal is not None:
-            self._verified[name] = (float(claims["exp"]) + self._rules.leeway_s, principal)
+            self._verified[name] = (ends_at, principal)
             if len(self._verified) > REMEMBERED:
                 self._verified.popitem(last=False)
         return principal

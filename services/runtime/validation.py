@@ -25,9 +25,9 @@ SMALL_BYTES = 1 << 10
 class Rules:
     """The rules of every message. Making one takes some 50 ms; share it. Safe between threads."""
 
-    def __init__(self, path: Path = RULES_PATH) -> None:
+    def __init__(self) -> None:
         self._pool = descriptor_pool.DescriptorPool()
-        files = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
+        files = descriptor_pb2.FileDescriptorSet.FromString(RULES_PATH.read_bytes())
         for file in files.file:
             self._pool.Add(file)
         self._validator = Validator()

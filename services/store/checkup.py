@@ -78,7 +78,7 @@ class Checkup:
             for writer in self.layout.inbox_writers(self.tenant)
             for log in LOGS
         ]
-        return [path for path in tables if (path / "_delta_log").is_dir()]
+        return [path for path in tables if _is_table(path)]
 
     def _table(self, path: Path) -> Iterator[Finding]:
         for entry in sorted((path / "_delta_log").glob("*.json")):
@@ -150,6 +150,7 @@ class Checkup:
             feast / "online.db": "stop the gateway, remove it, run `driftline rebuild-online`",
             feast / "registry.db": "stop the services, remove it, run `driftline refresh`",
             self.layout.overlays_file(self.tenant): RESTORE,
+            self.layout.receipts_file(self.tenant): RESTORE,
         }
         for path, remedy in remedies.items():
             if path.exists() and (problem := _database_problem(path)):
@@ -175,6 +176,12 @@ class Checkup:
     ) -> Finding:
         where = str(path.relative_to(self.layout.root))
         return Finding(what=what, where=where, remedy=remedy or "--mend removes it", mend=mend)
+
+
+def _is_table(path: Path) -> bool:
+    """Tell a table, be it damaged, from a folder that one was about to be made in."""
+    log = path / "_delta_log"
+    return log.is_dir() and (any(log.glob("*.json")) or any(path.rglob("*.parquet")))
 
 
 def _is_log_entry(path: Path) -> bool:
@@ -210,7 +217,8 @@ def _damage(path: Path, size: int | None, rows: int | None) -> str:
 
 def _database_problem(path: Path) -> str:
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+        # Not "ro": what a killed writer left is rolled back, and no damage.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as opened:
             said = str(opened.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         return str(error)

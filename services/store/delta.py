@@ -9,8 +9,8 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote
@@ -102,15 +102,12 @@ def append_fast(path: Path, rows: pl.DataFrame, batch_id: str | None = None) -> 
     Raises:
         DependencyUnavailable: the rows were not committed.
     """
-    added: list[AddAction] = []
     try:
         # A table that is gone must not be made again by its first part.
         log_of(path).newest()
-        added += _write_parts(path, rows)
-        return log_of(path).append(added, batch_id)
+        with _parts(path) as written:
+            return log_of(path).append(_write_parts(path, rows, written), batch_id)
     except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
-        with suppress(DeltaError, OSError):
-            _drop_uncommitted(path, added)
         raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
 
 
@@ -135,12 +132,11 @@ def append_instead(
 
     try:
         log_of(path).newest()
-        actions += _write_parts(path, rows)
-        actions += _rewritten(path, changing, change, is_merge=False)[0]
-        return _commit(path, choose, batch_id)
+        with _parts(path) as written:
+            actions += _write_parts(path, rows, written)
+            actions += _rewritten(path, changing, change, written, is_merge=False)[0]
+            return _commit(path, choose, batch_id)
     except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
-        with suppress(DeltaError, OSError):
-            _drop_uncommitted(path, [one for one in actions if isinstance(one, AddAction)])
         raise DependencyUnavailable("event store", f"took no rows: {first_line(error)}") from error
 
 
@@ -254,13 +250,19 @@ def rewrite(
     The log tells nothing of the rows that went. `is_merge` makes one file per bucket of many. The
     old files stay on the disk until `sweep`.
     """
-    actions, removed = _rewritten(path, names, change, is_merge=is_merge)
-    _commit(path, lambda _: actions)
+    with _parts(path) as written:
+        actions, removed = _rewritten(path, names, change, written, is_merge=is_merge)
+        _commit(path, lambda _: actions)
     return removed
 
 
 def _rewritten(
-    path: Path, names: Files, change: Callable[[pl.DataFrame], pl.DataFrame], *, is_merge: bool
+    path: Path,
+    names: Files,
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+    written: list[str],
+    *,
+    is_merge: bool,
 ) -> tuple[Actions, int]:
     """Write what becomes of files; returns the actions that put it in their place, and rows less."""
     groups: dict[object, list[str]] = {}
@@ -277,7 +279,7 @@ def _rewritten(
         bucket = names[group[0]][1]
         actions += [_remove(name, bucket) for name in group]
         if not new.is_empty():
-            actions.append(_write(path, new, bucket))
+            actions.append(_write(path, new, bucket, written))
     return actions, removed
 
 
@@ -300,14 +302,18 @@ def sweep(path: Path, *, is_owner: bool) -> None:
 
 
 def strays(path: Path, until: datetime) -> int:
-    """Count the files of rows on the disk that are not live and were there at an instant."""
+    """Count the files of rows on the disk that are not live and were there at an instant.
+
+    One that says it is of the future was: the clock that it was written by has been set back.
+    """
     live = {path / name for name in files(path)}
+    now = time.time()
     count = 0
     for file in path.rglob("*.parquet"):
         if "_delta_log" in file.parts or file in live:
             continue
         with suppress(FileNotFoundError):
-            count += file.stat().st_mtime <= until.timestamp()
+            count += not until.timestamp() < file.stat().st_mtime <= now
     return count
 
 
@@ -346,11 +352,31 @@ def sizes(table: DeltaTable) -> dict[str, tuple[int, int | None]]:
     return {unquote(path): (size, rows) for path, size, rows in zip(*columns, strict=True)}
 
 
-def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
+@contextmanager
+def _parts(path: Path) -> Iterator[list[str]]:
+    """Give a list to name files in before they are written; after a failure those not committed are removed.
+
+    Else each try on a full disk would leave another part behind.
+    """
+    written: list[str] = []
+    try:
+        yield written
+    except BaseException:
+        with suppress(DeltaError, OSError):
+            # A commit may have been made although it raised: what follows it, a checkpoint, may fail.
+            live = files(path)
+            for name in written:
+                if name not in live:
+                    (path / name).unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path, rows: pl.DataFrame, bucket: int | None, written: list[str]) -> AddAction:
     folder = "" if bucket is None else f"{BUCKET}={bucket}/"
     name = f"{folder}part-{uuid.uuid4().hex}.parquet"
     target = path / name
     target.parent.mkdir(parents=True, exist_ok=True)
+    written.append(name)
     rows.write_parquet(target, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     _sync(target)
     return AddAction(
@@ -363,21 +389,13 @@ def _write(path: Path, rows: pl.DataFrame, bucket: int | None) -> AddAction:
     )
 
 
-def _drop_uncommitted(path: Path, added: list[AddAction]) -> None:
-    # A commit may have been made although it raised: what follows it, a checkpoint, may fail.
-    live = files(path)
-    for action in added:
-        if action.path not in live:
-            (path / action.path).unlink(missing_ok=True)
-
-
-def _write_parts(path: Path, rows: pl.DataFrame) -> list[AddAction]:
+def _write_parts(path: Path, rows: pl.DataFrame, written: list[str]) -> list[AddAction]:
     if rows.is_empty():
         return []
     if BUCKET not in rows.columns:
-        return [_write(path, rows, None)]
+        return [_write(path, rows, None, written)]
     return [
-        _write(path, part.drop(BUCKET), int(part[BUCKET][0]))
+        _write(path, part.drop(BUCKET), int(part[BUCKET][0]), written)
         for part in rows.partition_by(BUCKET, maintain_order=True)
     ]
 

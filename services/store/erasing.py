@@ -19,6 +19,10 @@ Left = dict[str, tuple[str, datetime | None]]
 class ErasableTables(Protocol):
     """Tables that users can be erased from. Every method raises as EventTables says."""
 
+    def tick(self) -> datetime:
+        """Return now, later than any instant before, whatever the machine's clock does (clock.py)."""
+        ...
+
     def user_events(self, tenant: str, user_ids: Sequence[str]) -> "pl.DataFrame":
         """Return the stored events of users (EVENT_COLUMNS), in order."""
         ...

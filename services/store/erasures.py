@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +21,7 @@ from services.core.cleaning import RAW, REASON
 from services.core.errors import InvalidArgument
 from services.core.schema import EVENT_ID, EVENT_TIME, INGEST_TIME, USER_ID
 from services.store import delta
+from services.store.delta_log import Files
 from services.store.event_frames import ERASURE_ID, ERASURES
 from services.store.layout import Layout, read_json
 from services.store.ports import EventTables
@@ -229,6 +231,8 @@ class ErasedUsers:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._seen: dict[str, tuple[object, dict[str, Erasure]]] = {}
+        # By log: the files that were read, and what they hold.
+        self._read: dict[Path, tuple[set[str], list[Erasure]]] = {}
         self._known: dict[str, tuple[object, Tombstones]] = {}
 
     def users(self, tenant: str) -> frozenset[str]:
@@ -257,10 +261,20 @@ class ErasedUsers:
             return known[1]
         found = _requests(read_json(path).get("pending", {}))
         for log, files in live.items():
-            for erasure_id, user_id, time in delta.read(log, files, ERASURES).iter_rows():
-                found.append(Erasure(erasure_id=erasure_id, user_id=user_id, requested_time=time))
+            found += self._waiting(log, files)
         self._seen[tenant] = (token, {erasure.erasure_id: erasure for erasure in found})
         return self._seen[tenant][1]
+
+    def _waiting(self, log: Path, files: Files) -> list[Erasure]:
+        """Return the requests in a log: what came since the last look is read, the rest is held."""
+        names, held = self._read.get(log, (set(), []))
+        if not names <= files.keys():  # taken in meanwhile
+            names, held = set(), []
+        fresh = {name: facts for name, facts in files.items() if name not in names}
+        rows = delta.read(log, fresh, ERASURES).iter_rows()
+        held = held + [Erasure(erasure_id=i, user_id=u, requested_time=time) for i, u, time in rows]
+        self._read[log] = (set(files), held)
+        return held
 
     def tombstones(self, tenant: str) -> Tombstones:
         """Return who was erased. Raises DependencyUnavailable where the file is damaged."""

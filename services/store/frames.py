@@ -56,10 +56,11 @@ def conform(view: View, rows: pl.DataFrame, *, has_known_time: bool = True) -> p
     missing = [name for name in wanted if name not in rows.columns]
     if missing:
         raise InvalidArgument("rows", f"{view.name} needs the columns {', '.join(missing)}")
-    try:
-        rows = rows.select(pl.col(name).cast(dtype) for name, dtype in wanted.items())
-    except pl.exceptions.PolarsError as error:
-        raise InvalidArgument("rows", f"{view.name}: {error}") from error
+    if [*rows.schema.items()] != [*wanted.items()]:
+        try:
+            rows = rows.select(pl.col(name).cast(dtype) for name, dtype in wanted.items())
+        except pl.exceptions.PolarsError as error:
+            raise InvalidArgument("rows", f"{view.name}: {error}") from error
     nulls = [name for name in wanted if rows[name].null_count()]
     if nulls:
         raise InvalidArgument("rows", f"{view.name} has nulls in {', '.join(nulls)}")
@@ -74,12 +75,18 @@ def kept_columns(view: View, columns: Sequence[str] | None) -> list[str] | None:
 
 
 def newest_rows(view: View, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the row with the newest computed time of each user (and period, if the view has)."""
-    return (
-        rows.sort(names.COMPUTED_TIME)
-        .unique(list(view.join_keys), keep="last", maintain_order=True)
-        .sort(*view.join_keys)
-    )
+    """Return the row with the newest computed time of each user (and period, if the view has); in their order."""
+    keys = list(view.join_keys)
+    if len(rows) < 2:
+        return rows
+    return rows.sort(*keys, names.COMPUTED_TIME).unique(keys, keep="last", maintain_order=True)
+
+
+def unpublished_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+    """Return the fresh rows that are not published, or published otherwise; times do not count."""
+    mine = fresh.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
+    theirs = published.select(mine.columns).cast(mine.schema)
+    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
 
 
 def rows_frame(

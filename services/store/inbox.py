@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +16,8 @@ import polars as pl
 from services.core.errors import DependencyUnavailable, Overloaded
 from services.core.schema import DEFAULT_TENANT, INGEST_TIME
 from services.store import delta
+from services.store.clock import StoreClock, clock_of
+from services.store.disk import told
 from services.store.event_frames import ERASURE_ID, LOGS, shape, stamp
 from services.store.layout import Layout
 from services.store.ports import Commit
@@ -73,7 +75,8 @@ class DeltaInbox:
         if lane is None:
             self._make_logs(tenant)
             path = self._layout.inbox_dir(tenant, self._writer) / log
-            lane = self._lanes[tenant, log] = _Lane(path, log, self._config)
+            clock = clock_of(self._layout.root)
+            lane = self._lanes[tenant, log] = _Lane(path, log, self._config, clock)
         return lane
 
     def _make_logs(self, tenant: str) -> None:
@@ -88,6 +91,7 @@ class InboxWriter:
     def __init__(self, layout: Layout, writer: str, tenant: str = DEFAULT_TENANT) -> None:
         create_logs(layout, tenant, writer)
         self._folder = layout.inbox_dir(tenant, writer)
+        self._clock = clock_of(layout.root)
 
     def append(self, log: str, rows: pl.DataFrame) -> Commit:
         """Append rows to one of the logs events, items, erasures.
@@ -96,7 +100,7 @@ class InboxWriter:
             DependencyUnavailable: the store took no rows.
             InvalidArgument: the rows have a wrong shape.
         """
-        stamped = stamp(log, rows, datetime.now(UTC))
+        stamped = stamp(log, rows, self._clock.tick())
         delta.append(self._folder / log, stamped)
         return Commit(row_count=rows.height, ingest_time=stamped[INGEST_TIME][0])
 
@@ -116,8 +120,8 @@ class _Call:
 class _Lane:
     """Groups the calls for one log. Used from one event loop only."""
 
-    def __init__(self, path: Path, log: str, config: InboxConfig) -> None:
-        self._path, self._log, self._config = path, log, config
+    def __init__(self, path: Path, log: str, config: InboxConfig, clock: StoreClock) -> None:
+        self._path, self._log, self._config, self._clock = path, log, config, clock
         self._waiting: list[_Call] = []
         # Rows that wait for the next group, and all that are not yet answered.
         self._group_rows = 0
@@ -125,7 +129,6 @@ class _Lane:
         self._group_is_full = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._checkpoint: asyncio.Task[None] | None = None
-        self._last_time = datetime.min.replace(tzinfo=UTC)
 
     async def append(self, rows: pl.DataFrame) -> Commit:
         # Checked here, so that a call of a wrong shape fails alone and not its whole group.
@@ -161,16 +164,14 @@ class _Lane:
 
     async def _commit(self, group: list[_Call]) -> None:
         # Strictly increasing, so that rows of one log sort by their commit.
-        self._last_time = max(datetime.now(UTC), self._last_time + timedelta(microseconds=1))
-        commit_time = self._last_time
+        commit_time = self._clock.tick()
         try:
             version = await asyncio.to_thread(self._append, group, commit_time)
         except Exception as error:
-            failure = (
-                error
-                if isinstance(error, DependencyUnavailable)
-                else DependencyUnavailable("event store", f"took no rows: {type(error).__name__}")
-            )
+            failure = told(error)
+            if failure is None:
+                problem = f"took no rows: {type(error).__name__}"
+                failure = DependencyUnavailable("event store", problem)
             for call in group:
                 if not call.answer.done():
                     call.answer.set_exception(failure)

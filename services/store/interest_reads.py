@@ -8,6 +8,7 @@ from services.core import schema as names
 from services.core.activity import Activity
 from services.core.burst_everyone import PopulationBursts, UserBursts
 from services.core.errors import NotReady
+from services.core.packed import PackedInterest, pack
 from services.core.records import Forecast, InterestVector, Profile, RankState
 from services.core.schema import Granularity
 from services.store.rows import (
@@ -43,6 +44,13 @@ class InterestReads(ABC):
             NotReady: the view was never applied. DependencyUnavailable: the store does not answer.
         """
 
+    async def check(self, tenant: str) -> None:  # noqa: B027 - a file has no way to come back empty
+        """Ask whether the store answers and has a tenant's rows.
+
+        Raises:
+            DependencyUnavailable: it does not, or has lost them.
+        """
+
     async def interest(
         self, tenant: str, space_id: str, user_id: str, granularity: Granularity
     ) -> InterestVector | None:
@@ -67,6 +75,19 @@ class InterestReads(ABC):
         """Return the vectors that are kept online, oldest first."""
         row = await self._one(tenant, names.history_view(granularity, space_id), user_id)
         return history_of(row.features, granularity, row.computed_time, space_id) if row else []
+
+    async def packed_interests(
+        self, tenant: str, space_id: str, user_ids: list[str], granularity: Granularity
+    ) -> list[PackedInterest | None]:
+        """Return what `interests` does, packed."""
+        found = await self.interests(tenant, space_id, user_ids, granularity)
+        return [pack(vector) if vector else None for vector in found]
+
+    async def packed_history(
+        self, tenant: str, space_id: str, user_id: str, granularity: Granularity
+    ) -> list[PackedInterest]:
+        """Return what `history` does, packed."""
+        return [pack(v) for v in await self.history(tenant, space_id, user_id, granularity)]
 
     async def forecast(
         self, tenant: str, space_id: str, user_id: str, granularity: Granularity

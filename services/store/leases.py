@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from services.core.errors import DependencyUnavailable
+from services.store.clock import clock_of
 from services.store.layout import Layout, read_json, write_json
 
 
@@ -36,7 +37,7 @@ def reading(layout: Layout, tenant: str, what: str, longest: timedelta) -> Itera
         what: named on the receipt of an erasure that waits.
         longest: when it ends although the reader may not have.
     """
-    now = datetime.now(UTC)
+    now = clock_of(layout.root).tick()
     path = layout.leases_dir(tenant) / f"{uuid.uuid4().hex}.json"
     until = now + longest
     write_json(path, {"what": what, "since": now.isoformat(), "until": until.isoformat()})

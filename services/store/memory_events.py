@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -85,6 +85,11 @@ class MemoryTables:
 
     def __init__(self, memory: EventMemory, bucket_count: int = 8) -> None:
         self._memory, self._bucket_count = memory, bucket_count
+        self._ticked = datetime.min.replace(tzinfo=UTC)
+
+    def tick(self) -> datetime:
+        self._ticked = max(datetime.now(UTC), self._ticked + timedelta(microseconds=1))
+        return self._ticked
 
     def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
         return self._memory.locks[tenant]

@@ -97,7 +97,8 @@ class Receipts:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(path, timeout=_BUSY_S)
             else:
-                uri = f"{path.absolute().as_uri()}?mode=ro"
+                # Not "ro": whoever opens it after a writer was killed must roll back what that left.
+                uri = f"{path.absolute().as_uri()}?mode=rw"
                 connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
             with closing(connection), connection:
                 if is_writer:

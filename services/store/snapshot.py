@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -26,6 +26,7 @@ from filelock import FileLock
 from services.core.errors import DependencyUnavailable
 from services.store import backup_registry, delta
 from services.store.backup_registry import Backup
+from services.store.clock import clock_of
 from services.store.delta_log import files_of
 from services.store.layout import Layout
 from services.store.leases import reading
@@ -120,7 +121,7 @@ def _still(layout: Layout, tenants: list[str]) -> Iterator[None]:
 
 
 def _listed(layout: Layout, keep: timedelta) -> Backup:
-    now = datetime.now(UTC)
+    now = clock_of(layout.root).tick()
     name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     backup = Backup(name=name, created_time=now, expires_time=now + keep)
     backup_registry.record(layout, backup)
@@ -178,7 +179,8 @@ def _stage_file(source: Path, target: Path) -> None:
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
-    uri = f"{source.absolute().as_uri()}?mode=ro"
+    # Not "ro": what a killed writer left must be rolled back first.
+    uri = f"{source.absolute().as_uri()}?mode=rw"
     with (
         closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S)) as live,
         closing(sqlite3.connect(target)) as copy,

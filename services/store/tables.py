@@ -9,7 +9,7 @@ event ids and item versions are deduplicated; none is ever lost.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from services.core.schema import (
     bucket_of,
 )
 from services.store import delta
+from services.store.clock import clock_of, wall_clock
 from services.store.counts import TableCounts
 from services.store.delta_log import Files
 from services.store.erasing import Left, Removed, Until
@@ -45,7 +46,7 @@ from services.store.table_erasure import erase_rejects, erase_rows
 from services.store.turns import alone, named_lock, never, publishing
 
 # Rows taken at once, so that a year's import fits in memory on any machine.
-BATCH_ROWS = 1_000_000
+BATCH_ROWS = 2_000_000
 # Consumed files of a log that make trimming worth a commit.
 TRIM_FILES = 32
 # Files of a bucket that make merging worth it.
@@ -65,6 +66,8 @@ class DeltaTables:
         self._made: set[tuple[str, str]] = set()
         # Item versions by tenant, as of a version of their table.
         self._items: dict[str, tuple[int, pl.DataFrame]] = {}
+        # Returns now by the store's clock, which never goes back.
+        self.tick = clock_of(layout.root).tick
 
     def intake_lock(self, tenant: str) -> AbstractContextManager[object]:
         """Return a lock that one job at a time holds to take the inbox in or to erase."""
@@ -305,7 +308,7 @@ class DeltaTables:
         for bucket in sorted({bucket_of(user, self._layout.bucket_count) for user in user_ids}):
             self.erase_events(tenant, bucket, until)
         self.erase_rest(tenant, until)
-        self.scrub(tenant, datetime.now(UTC))
+        self.scrub(tenant, self.tick())
 
     def erase_events(self, tenant: str, bucket: int, until: Until) -> Removed:
         """Remove users' events from a bucket; the bytes stay until `scrub`."""
@@ -334,13 +337,13 @@ class DeltaTables:
             tenant: whose data.
             since: when rows were removed: files and leases that are younger do not matter.
         """
-        held = [lease for lease in leases(self._layout, tenant, datetime.now(UTC))
+        held = [lease for lease in leases(self._layout, tenant, wall_clock())
                 if lease.since <= since]  # fmt: skip
         left: Left = {}
         with _erasing(), self._lock(tenant, "tables"):
             for table in ("events", "rejects"):
                 path = self._table(tenant, table)
-                if not delta.strays(path, datetime.now(UTC)):
+                if not delta.strays(path, wall_clock()):
                     continue
                 if held:
                     left[table] = (f"a {held[0].what} reads the files of before", held[0].until)

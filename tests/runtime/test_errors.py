@@ -1,6 +1,8 @@
 """Neither side of the error table misses the other, and what a caller is told."""
 
 import ast
+import errno
+import sqlite3
 
 import grpc
 import pytest
@@ -36,6 +38,7 @@ EXAMPLES = {
     ),
     errors.Overloaded: (errors.Overloaded("3 calls"), {"limit"}),
     errors.DependencyUnavailable: (errors.DependencyUnavailable("redis"), {"dependency"}),
+    errors.DiskUnavailable: (errors.DiskUnavailable("is full", "free space on it"), {"dependency"}),
     errors.NotReady: (errors.NotReady("index", "refresh"), {"missing"}),
     errors.EventConflict: (errors.EventConflict("e", "events[1].event_id"), {"event_id", "field"}),
     errors.Cancelled: (errors.Cancelled("refresh"), {"operation"}),
@@ -140,6 +143,48 @@ def test_a_thousand_bad_fields_still_fit_the_trailing_metadata():
     assert len(bad.field_violations) == 16
     assert "(and 999 more)" in failure.message
     assert len(dict(failure.trailing_metadata)[DETAILS_KEY]) < 8000
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/user-42"), "is full"),
+        (OSError(errno.EROFS, "Read-only file system"), "is read-only"),
+        (PermissionError(errno.EACCES, "Permission denied"), "is closed to this program"),
+        (
+            RuntimeError("parquet: underlying IO error: File too large (os error 27)"),
+            "no larger file",
+        ),
+        (sqlite3.OperationalError("database or disk is full"), "is full"),
+        (sqlite3.OperationalError("disk I/O error"), "fails"),
+        (OSError("10000 requested and 109 written"), "is full"),
+    ],
+)
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_disks_failure_is_named_however_a_library_says_it(error, problem, is_wrapped):
+    if is_wrapped:
+        try:
+            raise errors.DependencyUnavailable("event store", "took no rows") from error
+        except errors.DependencyUnavailable as caught:
+            error = caught
+    status, info, _ = sent(failure_of(error, "r"))
+    assert problem in status.message
+    assert status.message.startswith("the disk ")
+    assert dict(info.metadata) == {"dependency": "disk"}
+    assert b"user-42" not in status.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidArgument("text", "No space left on device (os error 28)"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        ValueError("database or disk is full"),
+        errors.DependencyUnavailable("redis"),
+    ],
+)
+def test_what_only_sounds_like_a_disk_is_told_as_what_it_is(error):
+    assert "the disk" not in failure_of(error, "r").message
 
 
 def test_a_fault_says_nothing_but_the_request_id():

@@ -107,3 +107,17 @@ def test_calls_are_not_logged_above_the_info_level(stream):
     configure_logs("warning", stream)
     call_log("a.B/C")("OK", 0.001, "req-1", ANYONE)
     assert stream.getvalue() == ""
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_fails_nothing(stream):
+    configure_logs("info", Full())
+    structlog.get_logger().info("serving")
+    logging.getLogger("library").error("went wrong")
+    call_log("Service/Method")("OK", 0.01, "r1", KNOWN)

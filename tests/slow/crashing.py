@@ -216,7 +216,7 @@ class Crashes:
             # Twice the usual: the step after it is hit as well.
             time.sleep(self._rng.uniform(0, 2 * self._durations.get(step, 0.2)))
             os.kill(child.pid or 0, signal.SIGKILL)
-        except (EOFError, TimeoutError):
+        except (EOFError, TimeoutError, ProcessLookupError):
             self.losses.append(f"kill {number}: the writer stopped by itself before {step}")
         finally:
             child.kill()

@@ -78,7 +78,7 @@ def test_a_batch_is_appended_once_whoever_remembers_it(path, is_reopened):
     delta.append(path, rows("a"), "batch-1")
     log = DeltaLog(path) if is_reopened else log_of(path)
     before = log.newest()
-    assert log.append(delta._write_parts(path, rows("a")), "batch-1") == before[0]
+    assert log.append(delta._write_parts(path, rows("a"), []), "batch-1") == before[0]
     assert log.newest() == before
     assert DeltaTable(str(path)).transaction_version("batch-1") == 1
 
@@ -89,7 +89,7 @@ def test_writers_at_once_all_commit_and_no_version_twice(path):
 
     def write(log, name):
         for n in range(10):
-            taken.append(log.append(delta._write_parts(path, rows(f"{name}{n}"))))
+            taken.append(log.append(delta._write_parts(path, rows(f"{name}{n}"), [])))
 
     threads = [threading.Thread(target=write, args=(log, str(n))) for n, log in enumerate(logs)]
     for thread in threads:

@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import DependencyUnavailable, InvalidArgument, NotReady
+from services.core.packed import pack
+from services.core.periods import period_at
+from services.core.records import InterestVector
 from services.core.schema import DEFAULT_TENANT as TENANT
-from services.core.schema import Granularity, interest_view, item_view
+from services.core.schema import Granularity, history_view, interest_view, item_view
 from services.core.views import FeatureType, views_of
 from services.store import wire
 from services.store.feast_config import FeastConfig
@@ -26,6 +29,7 @@ from services.store.features import FeastFeatures
 from services.store.frames import rows_frame
 from services.store.layout import Layout
 from services.store.redis_reader import RedisInterestReader
+from services.store.rows import features_of_history
 from services.store.sqlite_reader import SqliteInterestReader
 
 SPACE = "tiny_00000001"
@@ -74,6 +78,21 @@ def readers(layout, config):
     return [raw, FeastInterestReader(layout, config)]
 
 
+def told(row):
+    facts = row.facts
+    return (
+        row.values, row.event_count, facts.period, facts.model_version, facts.computed_time,
+        facts.space_id,
+    )  # fmt: skip
+
+
+async def closed(reader):
+    if isinstance(reader, RedisInterestReader):
+        await reader.close()
+    else:
+        reader.close()
+
+
 def plain(value):
     if isinstance(value, np.ndarray | tuple | list):
         return [plain(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
@@ -118,6 +137,52 @@ async def test_redis_keeps_the_computed_time_whole(written):
     (row,) = await reader.fetch(TENANT, interest_view(Granularity.WEEK, SPACE), USERS[:1])
     assert row.computed_time == NOW
     await reader.close()
+
+
+async def test_packed_interests_are_the_plain_ones(written):
+    """Of rows that Feast wrote; some_features makes vectors of any width."""
+    (reader, _), ids = readers(*written), [*USERS, "nobody"]
+    for granularity in Granularity:
+        plain_ones = await reader.interests(TENANT, SPACE, ids, granularity)
+        packed = await reader.packed_interests(TENANT, SPACE, ids, granularity)
+        assert [row and told(row) for row in packed] == [v and told(pack(v)) for v in plain_ones]
+        assert packed[-1] is None
+        assert len({len(row.values) for row in packed[:-1]}) > 9
+    await closed(reader)
+
+
+async def test_packed_histories_are_the_plain_ones(written):
+    layout, config = written
+    features, space_id = FeastFeatures(layout, config), "tiny_00000002"
+    features.apply(TENANT, space_id)
+    view, rng = history_view(Granularity.WEEK, space_id), np.random.default_rng(8)
+    last = period_at(Granularity.WEEK, NOW)
+    users = [f"u{weeks}" for weeks in (1, 2, 26)]
+    weeks_of = {
+        user: [
+            InterestVector(
+                vec_D=rng.normal(size=8).astype(np.float32),
+                period=last + (week - weeks),
+                # One that fills a byte, one that does not.
+                event_count=int(rng.choice([1, 127, 128, 70_000])),
+                model_version="m1",
+                known_time=NOW,
+                computed_time=NOW,
+            )
+            for week in range(weeks)
+        ]
+        for user, weeks in zip(users, (1, 2, 26), strict=True)
+    }
+    rows = [features_of_history(weeks_of[user]) for user in users]
+    features.write_online(TENANT, view, rows_frame(view, users, rows, computed_time=NOW))
+    reader, _ = readers(*written)
+    for user in users:
+        plain_ones = await reader.history(TENANT, space_id, user, Granularity.WEEK)
+        packed = await reader.packed_history(TENANT, space_id, user, Granularity.WEEK)
+        assert [told(row) for row in packed] == [told(pack(v)) for v in plain_ones]
+        assert [row.values for row in packed] == [v.vec_D.tobytes() for v in weeks_of[user]]
+    assert await reader.packed_history(TENANT, space_id, "nobody", Granularity.WEEK) == []
+    await closed(reader)
 
 
 async def test_no_ids_read_as_no_rows(written):
@@ -213,6 +278,24 @@ def test_values_decode_as_protobuf_would(pair):
 def test_timestamps_decode_as_protobuf_would(seconds, micros):
     message = Timestamp(seconds=seconds, nanos=micros * 1000)
     assert wire.decode_timestamp(message.SerializeToString()) == message.ToDatetime(UTC)
+
+
+@given(st.lists(st.floats(width=32), max_size=40))
+def test_the_bytes_of_a_list_are_its_numbers(numbers):
+    value = value_pb2.Value(float_list_val=value_pb2.FloatList(val=numbers))
+    data = value.SerializeToString()
+    # Twice: the second time its head is known.
+    for _ in range(2):
+        assert wire.float_bytes(data) == np.asarray(numbers, "<f4").tobytes()
+
+
+def test_bytes_of_another_value_are_refused():
+    numbers = value_pb2.Value(float_list_val=value_pb2.FloatList(val=[1.0, 2.0]))
+    assert len(wire.float_bytes(numbers.SerializeToString())) == 8
+    # As long as the list, so that only its head tells.
+    text = value_pb2.Value(bytes_val=b"x" * (len(numbers.SerializeToString()) - 2))
+    with pytest.raises(ValueError, match="no list of floats"):
+        wire.float_bytes(text.SerializeToString())
 
 
 def test_a_value_of_a_type_we_do_not_store_is_refused():

@@ -1,5 +1,8 @@
 """Receipts are signed by the store's own key, which only its owner can read."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,6 +11,7 @@ import pytest
 from services.core.errors import InvalidArgument
 from services.core.receipts import ErasedPlace, Receipt
 from services.core.schema import DEFAULT_TENANT as TENANT
+from services.store.checkup import Checkup
 from services.store.layout import Layout
 from services.store.receipts import Receipts, verify
 
@@ -58,3 +62,29 @@ def test_only_the_owner_can_read_the_key(layout):
     [signed] = Receipts(layout).list(TENANT)
     Receipts(layout).put(TENANT, [receipt("e-2")])
     assert {s.key_id for s in Receipts(layout).list(TENANT)} == {signed.key_id}
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+file = sqlite3.connect(sys.argv[1])
+file.execute("PRAGMA cache_size = 1")  # so that pages reach the file before the commit
+file.execute("BEGIN IMMEDIATE")
+for number in range(2000):
+    row = (f"e-{number}", "DONE", "x" * 500, b"", "k")
+    file.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", row)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_rolled_back_by_whoever_reads_next(layout, tmp_path, trust):
+    receipts = Receipts(layout)
+    receipts.put(TENANT, [receipt("e-1")])
+    path = layout.receipts_file(TENANT)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    held = receipts.get(TENANT, ["e-1", "e-2"])
+    trust("kills", 1, int(list(held) != ["e-1"]))
+    assert held["e-1"].receipt == receipt("e-1")
+    assert list(held) == ["e-1"]
+    assert Checkup(layout=layout, tenant=TENANT, is_idle=True).findings() == []
