@@ -8,9 +8,16 @@ checks pass by (open_calls.py).
 
 import asyncio
 import re
-import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,10 +37,11 @@ from services.core.schema import DEFAULT_TENANT
 from services.runtime.arriving import received
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.guard import INVALID, Guard, OpenDoor
-from services.runtime.logs import call_log, trace_of
+from services.runtime.logs import CallLines, call_log, trace_of
 from services.runtime.method_table import MethodTable, WrappingTable
 from services.runtime.metrics import Metrics
 from services.runtime.quotas import Meter, QuotaConfig, Quotas
+from services.runtime.request_ids import request_ids
 from services.runtime.validation import Rules
 from services.store.disk import told
 
@@ -101,9 +109,15 @@ class Calls:
     """
 
     def __init__(
-        self, rules: Rules, limits: Limits, metrics: Metrics, access: Access | None = None
+        self,
+        rules: Rules,
+        limits: Limits,
+        metrics: Metrics,
+        lines: CallLines,
+        access: Access | None = None,
     ) -> None:
         self._rules, self._limits, self._metrics = rules, limits, metrics
+        self._lines, self._ids = lines, request_ids()
         access = access or Access()
         self._guard, self._open_tenant = access.guard, access.open_tenant
         self._quotas = Quotas(access.quotas)
@@ -128,7 +142,7 @@ class Calls:
             request_type=parse.__self__.DESCRIPTOR.full_name,
             parse=parse,
             behaviours={DEFAULT_TENANT: _behaviour(handler)},
-            log=call_log(name),
+            log=call_log(name, self._lines),
         )
 
         async def call(_: Any, context: "Context") -> Any:
@@ -157,7 +171,7 @@ class Calls:
         behaviour: Any = handler.stream_stream
 
         async def stream(requests: Any, context: "Context") -> AsyncIterator[Any]:
-            request_id, header = _arrival(context)
+            request_id, header = _arrival(context, self._ids)
             try:
                 self._guard.principal(header)
             except CoreError as error:
@@ -173,7 +187,7 @@ class Calls:
 
     async def _observed(self, method: _Method, context: "Context") -> Any:
         """Run a call, tell the caller how it went, and count and log it once."""
-        request_id, header = _arrival(context)
+        request_id, header = _arrival(context, self._ids)
         caller, code = _NOBODY, "OK"
         started = time.perf_counter()
         self._metrics.call_started()
@@ -191,14 +205,14 @@ class Calls:
             code = failure.code.name
         finally:
             self._ended(method, caller, code, started, request_id)
-        # Last, as the others: whoever has an answer finds its line in the log.
+        # Last: whoever is told of a failure finds its line in the log.
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def _observed_stream(
         self, method: _Method, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         """Run a call whose answer is a stream; see `_observed`."""
-        request_id, header = _arrival(context)
+        request_id, header = _arrival(context, self._ids)
         caller, code = _NOBODY, "OK"
         started = time.perf_counter()
         self._metrics.call_started()
@@ -249,10 +263,10 @@ class Calls:
         allowed = asyncio.timeout(seconds)
         try:
             data = await received(context, method.name, self._limits.request_s)
-            self._rules.check_bytes(method.request_type, data)
+            request = self._rules.parsed(method.request_type, data, method.parse)
             async with allowed:
                 behaviour = await self._behaviour(method, caller.tenant)
-                async for response in behaviour(method.parse(data), context):
+                async for response in behaviour(request, context):
                     yield response
         except TimeoutError:
             if seconds is None or not allowed.expired():
@@ -265,25 +279,25 @@ class Calls:
         meter = self._admit(method, caller)
         try:
             data = await received(context, method.name, self._limits.request_s)
-            self._rules.check_bytes(method.request_type, data)
+            request = self._rules.parsed(method.request_type, data, method.parse)
             behaviour = method.behaviours.get(caller.tenant)
             if behaviour is None:
                 behaviour = await self._behaviour(method, caller.tenant)
             # gRPC itself cancels a call at its client's deadline.
             if context.time_remaining() is not None:
-                return await behaviour(method.parse(data), context)
-            return await self._within_default(method, behaviour, data, context)
+                return await behaviour(request, context)
+            return await self._within_default(method, behaviour, request, context)
         finally:
             self._leave(caller, meter)
 
     async def _within_default(
-        self, method: _Method, behaviour: Callable[..., Any], data: bytes, context: "Context"
+        self, method: _Method, behaviour: Callable[..., Any], request: Any, context: "Context"
     ) -> Any:
         seconds = self._limits.default_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
             async with allowed:
-                return await behaviour(method.parse(data), context)
+                return await behaviour(request, context)
         except TimeoutError:
             if not allowed.expired():
                 raise
@@ -358,7 +372,7 @@ def _seen_by(context: "Context", error: Exception) -> Exception:
     return error
 
 
-def _arrival(context: "Context") -> tuple[str, str | None]:
+def _arrival(context: "Context", ids: Iterator[str]) -> tuple[str, str | None]:
     """Return the id of this request, the caller's where it is one, and the credential that came along."""
     request_id, header, headers = "", None, 0
     for key, value in context.invocation_metadata() or ():
@@ -367,4 +381,4 @@ def _arrival(context: "Context") -> tuple[str, str | None]:
         elif key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             request_id = request_id or value
     # Of several it is not known which one an earlier hop looked at.
-    return request_id or secrets.token_hex(16), header if headers == 1 else None
+    return request_id or next(ids), header if headers == 1 else None

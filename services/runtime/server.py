@@ -18,6 +18,7 @@ from services.core.errors import CoreError
 from services.runtime.checks import Check, Checks
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
+from services.runtime.logs import CallLines
 from services.runtime.method_table import MethodTable
 from services.runtime.metrics import Metrics
 from services.runtime.open_calls import OpenCalls
@@ -84,7 +85,9 @@ async def serving(
     )
     table = MethodTable()
     server = grpc.aio.server(handlers=(table,), options=_options(settings))
-    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(table)
+    lines = CallLines(settings.log_every_s)
+    access = _access(settings, keeper, open_tenant)
+    wrapping = Calls(rules, limits, metrics, lines, access).around(table)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
@@ -114,6 +117,7 @@ async def serving(
             # Load balancers look at health first; then nothing new is taken.
             await status.enter_graceful_shutdown()
             await server.stop(settings.drain_s)
+            lines.flush()
 
 
 async def serve_until_stopped(

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     # Seconds between looks for a new index, model or erasure.
     poll_s: float = Field(default=1.0, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # The log's lines of calls that went well are written together, at most so many seconds late; 0: each
+    # at once. What a killed process had not written is lost.
+    log_every_s: float = Field(default=0.05, ge=0)
 
     # Encoder and forecaster on Ray Serve.
     serve_host: str = "127.0.0.1"
