@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 from driftline.v1 import (
@@ -42,6 +42,37 @@ _RETRY = json.dumps(
         ]
     }
 )
+
+
+class Compute(Protocol):
+    """Encoder and forecaster as the write path needs them, for one tenant; called by many threads at once.
+
+    Behind it: their deployments (ComputeClient), this process or workers of this machine (services.backfill).
+    """
+
+    def refresh_items(
+        self, *, is_full: bool = False, model_version: str = ""
+    ) -> encoder_service_pb2.RefreshItemsResponse:
+        """Encode new item texts and publish the index, by a model (empty: the live one)."""
+        ...
+
+    def refresh_interests(
+        self, buckets: list[int], *, is_full: bool = False, model_version: str = ""
+    ) -> encoder_service_pb2.RefreshInterestsResponse:
+        """Make and publish the interest vectors of buckets."""
+        ...
+
+    def refresh_forecasts(
+        self, buckets: list[int], *, is_full: bool = False, model_version: str = ""
+    ) -> forecaster_service_pb2.RefreshForecastsResponse:
+        """Make and publish the forecasts of buckets."""
+        ...
+
+    def refresh_population(
+        self, *, model_version: str = ""
+    ) -> forecaster_service_pb2.RefreshPopulationResponse:
+        """Publish bursts of everyone, from what the buckets' forecasts left."""
+        ...
 
 
 class ComputeClient:

@@ -14,7 +14,7 @@ import structlog
 
 from services.core.errors import CoreError
 from services.core.schema import DEFAULT_TENANT
-from services.pipeline.compute import ComputeClient
+from services.pipeline.compute import Compute
 from services.pipeline.demand import refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.health import StoreCheck, is_due, keep_health
@@ -37,7 +37,7 @@ class Follower:
     """Its loops over one store. Run `start`, then `stop`; errors are logged and tried again."""
 
     stores: Stores
-    compute: ComputeClient
+    compute: Compute
     settings: Settings
     tenant: str = DEFAULT_TENANT
     # Opens what a look at the store's health needs; None: nobody looks.

@@ -144,6 +144,8 @@ class Settings(BaseSettings):
     encoder_num_gpus: float = Field(default=0.0, ge=0)
     # Compute in bfloat16: faster on recent processors and GPUs, cosine to float32 >= 0.999.
     encoder_bf16: bool = False
+    # Compile the text model by torch.compile: a minute at the start, and what it gains was never measured.
+    encoder_compile: bool = False
     forecaster_replicas: int = Field(default=1, ge=1)
     forecaster_max_replicas: int = Field(default=0, ge=0)
     forecaster_num_cpus: float = Field(default=1.0, gt=0)

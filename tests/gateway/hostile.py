@@ -23,6 +23,8 @@ EXPORT = "/driftline.v1.RecommendationService/ExportRecommendations"
 BATCH = "/driftline.v1.InterestService/BatchGetInterests"
 # A call that takes longer has waited for the attack; with the machine's other work, a few take seconds.
 PATIENCE_S = 30.0
+# Unseen, where too many wait; by name, where too many are served.
+REFUSALS = {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Watch:
     before: float = 0.0
     most: float = 0.0
     answered: int = 0
-    # Others' calls that were refused unseen, as too many waited; and those that failed otherwise.
+    # Others' calls that were refused early; and those that failed otherwise.
     refused: int = 0
     failed: list[str] = field(default_factory=list)
     has_recovered: bool = False
@@ -61,7 +63,7 @@ class Watch:
                     rec.RecommendItemsRequest(user_id="u"), timeout=PATIENCE_S, wait_for_ready=True
                 )
             except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.CANCELLED:
+                if error.code() in REFUSALS:
                     self.refused += 1
                 else:
                     self.failed.append(f"{error.code().name}: {error.details()}")

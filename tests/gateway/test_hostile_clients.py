@@ -58,9 +58,11 @@ def hasty(tmp_path_factory):
         yield process
 
 
-def judge(trust, watch, tried, most_growth=SLACK):
+def judge(trust, watch, tried, most_growth=SLACK, *, may_refuse=False):
+    """Judge what was seen; `may_refuse`: others may be refused early while it goes on, as in any overload."""
     trust(ROW, tried, watch.losses(most_growth))
     assert watch.failed == []
+    assert may_refuse or watch.refused == 0
     assert watch.growth <= most_growth
     assert watch.has_recovered
 
@@ -78,7 +80,7 @@ def test_half_messages_are_given_up_in_time_and_hold_no_memory(hasty, trust):
         loris = [half_messages(hasty.port) for _ in range(20)]
         # Each call is ended; then the connection is idle, and closed.
         await_closed(loris)
-    judge(trust, watch, 16 * len(loris))
+    judge(trust, watch, 16 * len(loris), may_refuse=True)
 
 
 def test_idle_connections_cost_little_and_are_closed(tmp_path, trust):
@@ -114,7 +116,7 @@ def test_a_flood_of_frames_ends_its_own_connection_at_most(running, trust, flood
     with watching(running) as watch:
         for _ in range(3):
             flood(running.port, 10_000)
-    judge(trust, watch, 3)
+    judge(trust, watch, 3, may_refuse=flood is rapid_reset)
 
 
 def test_streams_that_nobody_reads_hold_no_more_than_their_windows(running, trust):
@@ -124,4 +126,4 @@ def test_streams_that_nobody_reads_hold_no_more_than_their_windows(running, trus
             watch.call()
         for raw in readers:
             raw.close()
-    judge(trust, watch, 16 * len(readers))
+    judge(trust, watch, 16 * len(readers), may_refuse=True)

@@ -1,6 +1,6 @@
 """Redis fails under a running gateway: each read ends in time, says what is wrong, and goes on by itself afterwards.
 
-A gateway process and a server process; both SDKs ask.
+A gateway process and a server process; both SDKs ask. The write path: tests/slow/test_store_faults.py.
 """
 
 import asyncio
@@ -172,7 +172,9 @@ def all_named(ended: dict[str, DriftlineError | None], *words: str) -> dict[str,
 
 def check_down(faulty: Faulty, trust: Any, *words: str) -> None:
     """Look at every call and at health while the store does not answer."""
+    started = time.monotonic()
     ended = faulty.ask(READS | CORRECT)
+    print(f"{len(ended)} calls at once were told after {time.monotonic() - started:.2f} s")
     wrong, others = all_named(ended, *words), faulty.ask(OTHERS)
     trust("faults injected", 1, int(bool(wrong) or set(others.values()) != {None}))
     assert wrong == {}
@@ -185,7 +187,7 @@ def test_a_killed_redis_is_named_and_reads_go_on_when_it_is_back(faulty, trust):
     with healed_by(faulty.redis.start):
         faulty.redis.kill()
         check_down(faulty, trust, "the Redis", "try again")
-    wait_for(faulty.serves)
+    print(f"all is served {wait_for(faulty.serves):.2f} s after it was back")
 
 
 @pytest.mark.parametrize("how", ["stopped", "silent"])
@@ -195,7 +197,7 @@ def test_a_redis_that_does_not_answer_is_named_within_the_deadline(faulty, trust
     with healed_by(go_on):
         stop()
         check_down(faulty, trust, "the Redis", "in 2 s", "try again")
-    wait_for(faulty.serves)
+    print(f"all is served {wait_for(faulty.serves):.2f} s after it answered")
 
 
 def test_a_slow_redis_slows_reads_and_fails_none(faulty, trust):

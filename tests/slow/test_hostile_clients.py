@@ -56,7 +56,7 @@ def test_half_messages_on_hundreds_of_connections_are_given_up(tmp_path, trust):
         with watching(process) as watch:
             loris = [half_messages(process.port) for _ in range(300)]
             await_closed(loris)
-        judge(trust, watch, 16 * len(loris), 2 * SLACK)
+        judge(trust, watch, 16 * len(loris), 2 * SLACK, may_refuse=True)
 
 
 def test_large_messages_from_many_at_once_are_refused(tmp_path, trust):
@@ -83,7 +83,7 @@ def test_floods_of_hundreds_of_thousands_of_frames_pass(tmp_path, trust):
         for flood in (ping_flood, settings_flood, rapid_reset):
             with watching(process) as watch:
                 flood(process.port, 300_000)
-            judge(trust, watch, 1, 2 * SLACK)
+            judge(trust, watch, 1, 2 * SLACK, may_refuse=flood is rapid_reset)
 
 
 def test_thousands_of_streams_that_nobody_reads_hold_little(tmp_path, trust):
@@ -93,4 +93,4 @@ def test_thousands_of_streams_that_nobody_reads_hold_little(tmp_path, trust):
             watch.call()
         for raw in readers:
             raw.close()
-    judge(trust, watch, 16 * len(readers), 2 * SLACK)
+    judge(trust, watch, 16 * len(readers), 2 * SLACK, may_refuse=True)
