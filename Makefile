@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-processes bench-retrieval eval eval-uses eval-sparse eval-peers fuzz fuzz-live sbom clean
+.PHONY: help demo test test-slow trust lint type proto proto-check bench bench-read bench-freshness bench-processes bench-overload bench-retrieval bench-gpu eval eval-uses eval-sparse eval-peers fuzz fuzz-live sbom clean
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -135,14 +135,17 @@ eval-peers: $(VENV)/.ready .venv-peers/.ready  ## The same with RecTools and imp
 
 # The write path and the compute: one thread each, so that no side gains by cores.
 WRITE_BENCHES := bench-encode bench-period-vectors bench-forecast bench-publish bench-ingest bench-refresh-delta bench-scale \
-  bench-erase
-bench: bench-read bench-processes bench-freshness $(WRITE_BENCHES)  ## All of it: build/bench/*.json and report.html
+  bench-erase bench-encode-serve bench-workers
+bench: bench-read bench-processes bench-overload bench-freshness $(WRITE_BENCHES)  ## All of it: build/bench/*.json and report.html
 
 bench-read: $(VENV)/.ready  ## Reads beside Feast's servers; one of them: make bench-read-1
 	$(BIN)/python -m tests.bench.reads
 
 bench-processes: $(VENV)/.ready  ## Two gateway processes on one port, beside one
 	$(BIN)/python -m tests.bench.processes
+
+bench-overload: $(VENV)/.ready  ## Three times the load that a gateway can bear, with its limits and without
+	$(BIN)/python -m tests.bench.overload
 
 bench-freshness: $(VENV)/.ready  ## How soon what came in is served
 	$(BIN)/python -m tests.bench.freshness
@@ -155,6 +158,9 @@ $(WRITE_BENCHES): export OMP_NUM_THREADS := 1
 $(WRITE_BENCHES): export POLARS_MAX_THREADS := 1
 $(WRITE_BENCHES): bench-%: $(VENV)/.ready  ## Write path and compute beside their peers
 	$(BIN)/python -m tests.bench.$(subst -,_,$*)
+
+bench-gpu: $(VENV)/.ready  ## Tokens a second on a GPU and the share of its peak; says so where there is none
+	$(BIN)/python -m tests.bench.gpu
 
 bench-%: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.reads $*

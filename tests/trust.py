@@ -21,7 +21,9 @@ from rich.table import Table
 
 FOLDER = Path(__file__).parent.parent / "build" / "trust"
 # What must be tried; a row that nothing was recorded for fails the report.
-PROMISED = ("faults injected", "kills", "requests fuzzed", "tenants crossed", "users erased")
+PROMISED = (
+    "faults injected", "kills", "requests fuzzed", "tenants crossed", "users erased", "hostile clients",
+)  # fmt: skip
 # Row -> what was done, and what counts as a loss: for whoever signs and has not read the tests.
 MEANING = {
     "faults injected": (
@@ -44,6 +46,10 @@ MEANING = {
     "users erased": (
         "People erased after everything was derived from them.",
         "A byte of theirs left in a file or a database, or the person back after a replay.",
+    ),
+    "hostile clients": (
+        "Connections that stop halfway or idle, messages and batches far too large, floods, streams nobody reads.",
+        "Another client's call that failed, memory beyond its bound, a gateway that does not recover.",
     ),
     "answers compared after a restore": (
         "Answers of a store brought back from a backup, compared with those before.",

@@ -1,7 +1,7 @@
 """The application that commands register with, and what they share."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from services.core.errors import DiskUnavailable, InvalidArgument
+from services.core.schema import Granularity
 from services.store.disk import disk_path, told
 
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 console = Console()
 
 Tenant = Annotated[str, typer.Option(help="Whose data; a-z, 0-9 and underscore.")]
+PeriodLength = Annotated[Granularity, typer.Option(help="Length of a period.")]
 Out = Annotated[Path, typer.Option(help="Folder for the report; made if absent.")]
 
 
@@ -69,7 +71,9 @@ def parse_horizons(said: str) -> tuple[int, ...]:
 
 
 def parse_date(said: str) -> datetime | None:
-    """Return the start of a day in UTC; nothing said is None.
+    """Return the instant that a date names, its first in UTC; nothing said is None.
+
+    A time may stand behind the date, and a zone behind the time.
 
     Raises:
         InvalidArgument: not a date.
@@ -77,7 +81,8 @@ def parse_date(said: str) -> datetime | None:
     if not said:
         return None
     try:
-        return datetime.combine(date.fromisoformat(said), datetime.min.time(), UTC)
+        at = datetime.fromisoformat(said)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except ValueError:
         raise InvalidArgument(
             "until", f"{said!r} is not a date; write it like 2017-12-18"

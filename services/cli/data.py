@@ -1,15 +1,21 @@
 """What goes in, what is computed from it, what is taken out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from services.cli.app import Tenant, app, console, print_figures, print_rows
+from services.core.errors import InvalidArgument
 from services.core.schema import DEFAULT_TENANT
-from services.runtime.settings import load_settings
+from services.runtime.settings import Settings, load_settings
 from services.terminal import StageBars, wait_for_stop
+
+if TYPE_CHECKING:
+    from services.pipeline.compute import Compute
 
 Files = Annotated[list[Path], typer.Argument(help="CSV, JSONL or Parquet files of events.")]
 
@@ -41,21 +47,32 @@ def import_(
 def refresh(
     follow: Annotated[bool, typer.Option(help="Keep going until Ctrl-C.")] = False,
     full: Annotated[bool, typer.Option(help="Make every vector again.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=256,
+            help="Make vectors and forecasts on so many processes of this machine (1: in this one), not by a "
+            "running encoder and forecaster; for backfills.",
+        ),
+    ] = 0,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Take all that came in to served features: clean, encode, forecast, publish.
 
     Incremental and idempotent; needs a live model (`driftline train`) and a running encoder and forecaster
-    (`driftline up`, or k8s).
+    (`driftline up`, or k8s), or --workers.
     """
-    from services.pipeline.compute import open_compute
     from services.pipeline.follow import Follower
     from services.pipeline.health import is_due, keep_health
+    from services.pipeline.refresh import PARALLEL_CALLS
     from services.pipeline.refresh import refresh as run_refresh
     from services.pipeline.stores import open_check, open_stores
 
     settings = load_settings()
-    with open_compute(settings, tenant) as compute:
+    if follow and workers:
+        raise InvalidArgument("workers", "is for one refresh; leave --follow out")
+    with _compute(settings, tenant, workers) as compute:
         stores = open_stores(settings)
         if not follow:
             with StageBars(console) as bars:
@@ -65,6 +82,7 @@ def refresh(
                     settings,
                     tenant=tenant,
                     is_full=full,
+                    parallel_calls=workers or PARALLEL_CALLS,
                     on_progress=bars.report,
                 )
             print_figures("refreshed", summary)
@@ -82,6 +100,28 @@ def refresh(
         follower.start()
         wait_for_stop(console, "following the inbox; Ctrl-C stops")
         follower.stop()
+
+
+@contextmanager
+def _compute(settings: Settings, tenant: str, workers: int) -> "Iterator[Compute]":
+    """Open what makes vectors: the running encoder and forecaster, this process, or workers."""
+    if workers == 0:
+        from services.pipeline.compute import open_compute
+
+        with open_compute(settings, tenant) as client:
+            yield client
+    elif workers == 1:
+        from services.backfill.here import InThisProcess
+
+        yield InThisProcess(settings, tenant)
+    else:
+        from services.backfill.workers import open_workers
+
+        with (
+            console.status(f"starting {workers} workers"),
+            open_workers(settings, tenant, workers) as some,
+        ):
+            yield some
 
 
 @app.command()

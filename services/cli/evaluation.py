@@ -8,10 +8,12 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from services.cli.app import Out, app, console, parse_date, parse_horizons
+from services.cli.app import Out, PeriodLength, app, console, parse_date, parse_horizons
 from services.core.schema import Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars
+
+OfDemo = Annotated[bool, typer.Option(help="Use the demo's data instead of a file.")]
 
 
 @app.command()
@@ -19,12 +21,8 @@ def evaluate(
     events: Annotated[
         Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,kind,text.")
     ] = None,
-    complete_journey: Annotated[
-        bool, typer.Option(help="Use the demo's data instead of a file.")
-    ] = False,
-    granularity: Annotated[
-        Granularity, typer.Option(help="Length of a period.")
-    ] = Granularity.WEEK,
+    complete_journey: OfDemo = False,
+    granularity: PeriodLength = Granularity.WEEK,
     origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 8,
     horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
     every: Annotated[
@@ -89,12 +87,8 @@ def evaluate_bursts(
     events: Annotated[
         Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,text,categories.")
     ] = None,
-    complete_journey: Annotated[
-        bool, typer.Option(help="Use the demo's data instead of a file.")
-    ] = False,
-    granularity: Annotated[
-        Granularity, typer.Option(help="Length of a period.")
-    ] = Granularity.WEEK,
+    complete_journey: OfDemo = False,
+    granularity: PeriodLength = Granularity.WEEK,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -142,9 +136,7 @@ def evaluate_portraits(
     events: Annotated[
         Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,text.")
     ] = None,
-    complete_journey: Annotated[
-        bool, typer.Option(help="Use the demo's data instead of a file.")
-    ] = False,
+    complete_journey: OfDemo = False,
     weeks: Annotated[
         int, typer.Option(min=4, help="Stretch to halve; its end is the data's.")
     ] = 52,
@@ -185,12 +177,8 @@ def evaluate_demand(
     events: Annotated[
         Path | None, typer.Argument(help="Parquet with user_id,item_id,event_time,text.")
     ] = None,
-    complete_journey: Annotated[
-        bool, typer.Option(help="Use the demo's data instead of a file.")
-    ] = False,
-    granularity: Annotated[
-        Granularity, typer.Option(help="Length of a period.")
-    ] = Granularity.WEEK,
+    complete_journey: OfDemo = False,
+    granularity: PeriodLength = Granularity.WEEK,
     origins: Annotated[int, typer.Option(min=2, help="Last full periods to foretell.")] = 12,
     horizons: Annotated[str, typer.Option(help="Periods ahead, comma-separated.")] = "1,4",
     until: Annotated[str, typer.Option(help="Use events before this date (YYYY-MM-DD).")] = "",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.app import Tenant, app, console, print_figures
+from services.cli.app import PeriodLength, Tenant, app, console, print_figures
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars
@@ -16,9 +16,7 @@ Version = Annotated[str, typer.Argument(help="Model version; see `driftline stat
 @app.command()
 def compare(
     model: Version,
-    granularity: Annotated[
-        Granularity, typer.Option(help="Length of a period.")
-    ] = Granularity.WEEK,
+    granularity: PeriodLength = Granularity.WEEK,
     origins: Annotated[int, typer.Option(min=1, help="Last full periods to predict.")] = 4,
     users: Annotated[int, typer.Option(min=1, help="Users asked at an origin, at most.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,

@@ -7,7 +7,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from services.cli.app import Tenant, app, console
+from services.cli.app import Tenant, app, console, parse_date
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.runtime.settings import load_settings
 from services.terminal import StageBars
@@ -40,14 +40,14 @@ def train(
     """
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores
-    from services.training.command import TrainRequest, parse_until, train_from_store
+    from services.training.command import TrainRequest, train_from_store
     from services.training.workers import ComputeConfig, check_compute
 
     settings = load_settings()
     compute = ComputeConfig(workers=workers, gpu=gpu)
     check_compute(compute)
     request = TrainRequest(
-        until=parse_until(until or None, settings),
+        until=parse_date(until) or settings.clock(),
         promote=promote,
         fresh=fresh,
         base=base,
@@ -142,7 +142,6 @@ def tune(
     """
     from services.pipeline.preprocess import preprocess
     from services.pipeline.stores import open_stores
-    from services.training.command import parse_until
     from services.training.tuning.command import run_tune
     from services.training.tuning.result import COLUMNS, result_lines, result_rows
 
@@ -161,7 +160,7 @@ def tune(
                 batch_texts=batch_texts,
                 held_out_periods=hold_out,
             ),
-            until=parse_until(until or None, settings),
+            until=parse_date(until) or settings.clock(),
             out=out,
             backbone=backbone,
             granularity=granularity,

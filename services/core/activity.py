@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.core.periods import ordinals_of_days
 from services.core.pooling import I64
+from services.core.schema import Granularity
 
 # Weeks that count, up to the user's newest event.
 WEEKS = 52
@@ -71,15 +73,10 @@ def make_activities(
     )
 
 
-def week_ordinals(time_us_E: I64) -> I64:
-    """Return the ordinal of each instant's ISO week (see core/periods.py)."""
-    return (time_us_E // (_HOURS_A_DAY * _HOUR_US) + _DAYS_BEFORE_1970) // _DAYS_A_WEEK
-
-
 def _activity(time_us_E: I64, item_E: I64, item_ids: tuple[str, ...]) -> Activity:
     if not len(time_us_E):
         return NO_ACTIVITY
-    week_E = week_ordinals(time_us_E)
+    week_E = ordinals_of_days(Granularity.WEEK, time_us_E // (_HOURS_A_DAY * _HOUR_US))
     late_E = week_E > week_E.max() - WEEKS
     time_us_E, item_E, week_E = time_us_E[late_E], item_E[late_E], week_E[late_E]
     cell_C2, count_C = np.unique(np.stack([week_E, item_E], 1), axis=0, return_counts=True)

@@ -7,6 +7,9 @@ import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# The name that an evaluation's report gives the model.
+OURS = "driftline"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardData:
@@ -93,23 +96,22 @@ def card_from_json(values: dict[str, Any]) -> ModelCard:
     return ModelCard(**{**values, **parts})
 
 
-def evaluated(report: dict[str, Any], method: str = "driftline") -> dict[str, Any]:
+def evaluated(report: dict[str, Any]) -> dict[str, Any]:
     """Return what a card keeps of an evaluation's report: the model's own figures with intervals.
 
     Args:
-        report: report.json of `driftline evaluate` (DESIGN section 8).
-        method: the name that the report gives the model.
+        report: report.json of `driftline evaluate`.
     """
     recommendation = {
-        f"{part}.{horizon}": methods[method]
+        f"{part}.{horizon}": methods[OURS]
         for part, horizons in report.get("recommendation", {}).items()
         for horizon, methods in _dicts(horizons)
-        if method in methods
+        if OURS in methods
     }
     forecast = {
-        horizon: methods[method]
+        horizon: methods[OURS]
         for horizon, methods in _dicts(report.get("forecast", {}))
-        if method in methods
+        if OURS in methods
     }
     return {
         "dataset_sha256": report.get("dataset", {}).get("sha256", ""),

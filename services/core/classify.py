@@ -24,21 +24,21 @@ IS_BULK_DAY = "is_bulk_day"
 BULK_DAY_COUNT = "bulk_day_count"
 
 
-def with_sessions(events: pl.DataFrame, gap: timedelta = SESSION_GAP) -> pl.DataFrame:
+def with_sessions(events: pl.DataFrame) -> pl.DataFrame:
     """Return the events, ordered by user and time, with the number of the user's session from 0.
 
-    A session ends with a pause longer than `gap`. Events at one instant are ordered by `event_id`
+    A session ends with a pause longer than SESSION_GAP. Events at one instant are ordered by `event_id`
     where there is one.
     """
     order = [name for name in (USER_ID, EVENT_TIME, EVENT_ID) if name in events.columns]
     pause = pl.col(EVENT_TIME).diff().over(USER_ID)
-    starts = (pause > gap).fill_null(value=False).cast(pl.Int64)
+    starts = (pause > SESSION_GAP).fill_null(value=False).cast(pl.Int64)
     return events.sort(order).with_columns(starts.cum_sum().over(USER_ID).alias(SESSION))
 
 
-def session_counts(events: pl.DataFrame, gap: timedelta = SESSION_GAP) -> pl.DataFrame:
+def session_counts(events: pl.DataFrame) -> pl.DataFrame:
     """Return user_id and how many sessions the user has, as `session_count`."""
-    counted = with_sessions(events, gap).group_by(USER_ID).agg(pl.col(SESSION).max() + 1)
+    counted = with_sessions(events).group_by(USER_ID).agg(pl.col(SESSION).max() + 1)
     return counted.rename({SESSION: SESSION_COUNT}).sort(USER_ID)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.core.classify import IS_BULK_DAY, with_bulk_days
 from services.core.errors import InvalidArgument
-from services.core.periods import Period, period_at
+from services.core.periods import Period, ordinals_of_days
 from services.core.pooling import (
     DAY_S,
     F64,
@@ -232,7 +232,4 @@ def _items(frame: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
 
 def period_ordinals(time_E: F64, granularity: Granularity) -> I64:
     """Return the ordinal of each instant's period; instants are seconds since 1970."""
-    day_E = np.floor(time_E / DAY_S).astype(np.int64)
-    days, inverse = np.unique(day_E, return_inverse=True)
-    ordinals = [period_at(granularity, instant(float(day) * DAY_S)).ordinal for day in days]
-    return np.asarray(ordinals, np.int64)[inverse]
+    return ordinals_of_days(granularity, np.floor(time_E / DAY_S).astype(np.int64))

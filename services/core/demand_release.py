@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.core.demand import (
@@ -98,10 +98,4 @@ def make_release(
         for cohort in release.cohorts
         if release.size(cohort)
     }
-    return Release(
-        space_id=space_id,
-        published=release.published,
-        published_time=now,
-        topic_ids=cells.topic_ids,
-        forecasts=forecasts,
-    )
+    return replace(release, forecasts=forecasts)

@@ -23,7 +23,8 @@ REFERENCE_PERIODS = 4
 USUAL_PERIODS, LEAST_USUAL = 12, 6
 # Periods that a statement about the newest one rests on.
 DRIFT_PERIODS = REFERENCE_PERIODS + USUAL_PERIODS + 1
-# Above this many robust standard deviations it is drift; see DECISIONS.md for how it was chosen.
+# Above this many robust standard deviations it is drift, and the alerts of k8s/components/monitoring fire; see
+# DECISIONS.md for how it was chosen.
 DRIFT_LIMIT = 6.0
 # Makes the median distance from the median a standard deviation, where noise is Gaussian.
 _MAD_TO_SD = 1.4826

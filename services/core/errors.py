@@ -100,10 +100,15 @@ class Overloaded(CoreError):
 
 
 class DependencyUnavailable(CoreError):
-    """A store or service did not answer. Metadata: dependency."""
+    """A store or service did not answer, or cannot do its work. Metadata: dependency."""
 
-    def __init__(self, dependency: str, problem: str = "did not answer") -> None:
-        super().__init__(f"{dependency} {problem}; try again with backoff", dependency=dependency)
+    def __init__(
+        self,
+        dependency: str,
+        problem: str = "did not answer",
+        remedy: str = "try again with backoff",
+    ) -> None:
+        super().__init__(f"{dependency} {problem}; {remedy}", dependency=dependency)
 
 
 class DiskUnavailable(DependencyUnavailable):

@@ -139,9 +139,9 @@ def forecaster_of(spec: ForecasterSpec) -> Auto:
     )
 
 
-def untrained_spec(width: int, half_life: float = 12.0) -> ForecasterSpec:
+def untrained_spec(width: int) -> ForecasterSpec:
     """Return an EMA for a granularity that has no trained forecaster: no skill is claimed."""
-    ema = {"half_life": half_life, "calibration": Calibration().to_json()}
+    ema = {"half_life": 12.0, "calibration": Calibration().to_json()}
     return ForecasterSpec(
         config={"members": {"ema": ema}, "choice": ["ema"]},
         arrays={

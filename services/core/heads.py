@@ -15,6 +15,9 @@ from services.core.pooling import F64, I64
 from services.core.records import F32
 from services.core.tower import ItemTower
 
+# Draws of a bootstrap.
+RESAMPLES = 500
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelHead:
@@ -137,10 +140,7 @@ def value_figures(truth_N: F64, said_N: F64, mean: float) -> ValueFigures:
 
 
 def bootstrap(
-    figures: Callable[[I64], Sequence[float]],
-    rows: int,
-    rng: np.random.Generator,
-    resamples: int = 500,
+    figures: Callable[[I64], Sequence[float]], rows: int, rng: np.random.Generator
 ) -> list[Interval]:
     """Return figures of all rows and their 95% intervals from drawing rows with replacement.
 
@@ -149,10 +149,9 @@ def bootstrap(
     Args:
         figures: of some rows, each as often as it is named.
         rows: how many there are.
-        rng: draws.
-        resamples: how often.
+        rng: draws, RESAMPLES times.
     """
-    drawn = np.array([figures(rng.integers(rows, size=rows)) for _ in range(resamples)])
+    drawn = np.array([figures(rng.integers(rows, size=rows)) for _ in range(RESAMPLES)])
     low_C, high_C = np.quantile(drawn, [0.025, 0.975], axis=0)
     whole = figures(np.arange(rows))
     return [

@@ -22,7 +22,7 @@ from services.core.classify import (
     with_bulk_days,
 )
 from services.core.item_versions import NO_VERSION, ItemVersions
-from services.core.periods import period_at
+from services.core.periods import first_days, ordinals_of_days
 from services.core.pooling import (
     F64,
     I64,
@@ -204,12 +204,8 @@ def _periods(
 
 def _spans(time_us_E: I64, granularity: Granularity) -> tuple[I64, I64]:
     """Return each instant's period ordinal, and that period's end in microseconds since 1970."""
-    days, inverse_E = np.unique(time_us_E // _DAY_US, return_inverse=True)
-    periods = [period_at(granularity, _EPOCH + timedelta(days=int(day))) for day in days]
-    ends = {period: (period.end - _EPOCH) // _US for period in set(periods)}
-    ordinal = np.array([period.ordinal for period in periods], np.int64)
-    end_us = np.array([ends[period] for period in periods], np.int64)
-    return ordinal[inverse_E], end_us[inverse_E]
+    ordinal_E = ordinals_of_days(granularity, time_us_E // _DAY_US)
+    return ordinal_E, first_days(granularity, ordinal_E + 1) * _DAY_US
 
 
 def _rank_states(

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from services.core.pooling import I64
 from services.core.records import F32
-
-I64 = NDArray[np.int64]
 
 # No version answers: the row that stands for "unknown".
 NO_VERSION = -1

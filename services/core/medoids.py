@@ -37,19 +37,18 @@ class Medoids:
     part_M: I64
 
 
-def medoids(items_MD: F32, weight_M: F64, most: int = MOST_MEDOIDS) -> Medoids:
+def medoids(items_MD: F32, weight_M: F64) -> Medoids:
     """Return the interests of one period.
 
     Args:
         items_MD: unit-norm vectors of its items, at least one.
         weight_M: weights, > 0.
-        most: medoids at most, at least 1.
     """
     share_M = weight_M / weight_M.sum()
     cosine_MM = np.asarray(items_MD @ items_MD.T, np.float64)
     chosen = [_best(cosine_MM, share_M)]
     left = 1.0 - _value(chosen, cosine_MM, share_M)
-    while len(chosen) < min(most, len(items_MD)):
+    while len(chosen) < min(MOST_MEDOIDS, len(items_MD)):
         nearest_M = cosine_MM[:, chosen].max(axis=1)
         added = _best(np.maximum(cosine_MM, nearest_M[:, None]), share_M)
         more = _settled([*chosen, added], cosine_MM, share_M)

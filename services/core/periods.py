@@ -2,12 +2,16 @@
 
 A period's *ordinal* counts periods of its granularity: days since 1970-01-01, ISO weeks since the week of
 1970-01-01 (which began on Monday 1969-12-29), months since 1970-01.
+Shape suffixes: N = days, or periods.
 """
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.core.errors import InvalidArgument
 from services.core.schema import Granularity
@@ -63,6 +67,28 @@ def period_at(granularity: Granularity, instant: datetime) -> Period:
             return Period(granularity, (day.toordinal() - _FIRST_MONDAY) // 7)
         case Granularity.MONTH:
             return Period(granularity, (day.year - 1970) * 12 + day.month - 1)
+
+
+def ordinals_of_days(granularity: Granularity, day_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the ordinal of the period that holds each day; days are counted since 1970-01-01."""
+    match granularity:
+        case Granularity.DAY:
+            return day_N
+        case Granularity.WEEK:
+            return (day_N + _EPOCH - _FIRST_MONDAY) // 7
+        case Granularity.MONTH:
+            return day_N.astype("M8[D]").astype("M8[M]").astype(np.int64)
+
+
+def first_days(granularity: Granularity, ordinal_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first day of each period, counted since 1970-01-01."""
+    match granularity:
+        case Granularity.DAY:
+            return ordinal_N
+        case Granularity.WEEK:
+            return ordinal_N * 7 + _FIRST_MONDAY - _EPOCH
+        case Granularity.MONTH:
+            return ordinal_N.astype("M8[M]").astype("M8[D]").astype(np.int64)
 
 
 def period_from_name(granularity: Granularity, name: str, field: str = "period") -> Period:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.core.grounding import Fact, Verdict, check_text
+from services.core.grounding import Fact
 from services.core.periods import Period
 from services.core.portrait import Evidence, Pattern, Portrait, Standing, TopicInterest, Trend
 from services.core.portrait_text import TITLE_LENGTH
@@ -24,20 +24,6 @@ def portrait_facts(portrait: Portrait, titles: Mapping[str, str]) -> tuple[Fact,
     if portrait.pattern is not None:
         facts.append(_pattern(portrait.pattern, titles))
     return tuple(facts)
-
-
-def check_portrait(
-    text: str, portrait: Portrait, titles: Mapping[str, str], topics: Topics
-) -> Verdict:
-    """Return whether a text about a portrait says nothing that the portrait does not.
-
-    Args:
-        text: what a model wrote.
-        portrait: as it is shown.
-        titles: of the cited items.
-        topics: all there are: one that the portrait does not name is a reason to refuse.
-    """
-    return check_text(text, portrait_facts(portrait, titles), topic_names(topics))
 
 
 def topic_names(topics: Topics) -> frozenset[str]:

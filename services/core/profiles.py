@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.pooling import I64
 from services.core.records import Profile
-
-I64 = NDArray[np.int64]
 
 # A share forgets half of an event in this time.
 HALF_LIFE_DAYS = 84.0

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from numpy.typing import NDArray
 
+from services.core.pooling import F64
 from services.core.records import F32
 from services.demo.report import UserStory
 from services.demo.theme import (
@@ -29,17 +29,18 @@ from services.demo.theme import (
     REST,
     SERIES,
     SURFACE,
+    plain_text,
     svg_of,
     themed_axes,
 )
-
-F64 = NDArray[np.float64]
 
 # Half-life of the line drawn through noisy weeks, in weeks.
 SMOOTH_WEEKS = 3.0
 BAND_80, BAND_95 = 1.2816, 1.96
 ANCHORS = 9
 HISTORY_WEEKS = 26
+# Points of a drawn line for each of its own.
+BETWEEN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +149,6 @@ def forecast_plot(user: UserStory) -> str:
         low, high = _held(mean - times * scale), _held(mean + times * scale)
         axis.fill_between(edges, low, high, color=OURS, alpha=alpha, linewidth=0, zorder=1)
     axis.plot(edges, _held(mean), color=OURS, linewidth=2.2, zorder=4)
-    came = [(at, plane.place(user.came_true[name][None])[0, 0])
-            for at, name in zip(ahead, user.forecast_periods, strict=True)
-            if name in user.came_true]  # fmt: skip
-    if came:
-        axis.scatter([at for at, _ in came], [value for _, value in came], s=46, facecolors=SURFACE, edgecolors=INK,
-                     linewidths=1.5, zorder=6)  # fmt: skip
     now = float(date2num(user.forecast_starts[0]))
     axis.axvline(now, color=GRID, linewidth=1, zorder=0)
     axis.margins(y=0.16)
@@ -184,7 +179,7 @@ def categories_plot(user: UserStory) -> str:
     spread = _spread([at for at, _, _ in spots], gap)
     for (at, label, colour), y in zip(spots, spread, strict=True):
         axis.plot([x[-1] + 0.06, x[-1] + 0.3], [at, y], color=colour, linewidth=1.4, clip_on=False)
-        axis.text(x[-1] + 0.38, y, _text(label), va="center", color=INK, fontsize=9)
+        axis.text(x[-1] + 0.38, y, plain_text(label), va="center", color=INK, fontsize=9)
     axis.set(xlim=(x[0], x[-1]), ylim=(0, 1), yticks=[0, 0.25, 0.5, 0.75, 1])
     axis.set_yticklabels(["0%", "25%", "50%", "75%", "100%"])
     axis.set_xticks(x, [f"{_month(name)}\n{total}" for name, total in
@@ -269,8 +264,8 @@ def _landmarks(
         spot = _free_spot(wanted, size * [0.0, 0.02], taken)
         taken.append((spot, size * [0.26, 0.055]))
         arrow = _arrow(away) if outside > 1.0 else "·"
-        axis.text(float(spot[0]), float(spot[1]), f"{arrow} {_text(label)}", color=MUTED, fontsize=8.5, ha="center",
-                  va="center", zorder=2)  # fmt: skip
+        axis.text(float(spot[0]), float(spot[1]), f"{arrow} {plain_text(label)}", color=MUTED, fontsize=8.5,
+                  ha="center", va="center", zorder=2)  # fmt: skip
 
 
 def _free_spot(wanted: F64, step: F64, taken: list[tuple[F64, F64]]) -> F64:
@@ -342,7 +337,7 @@ def _poles(axis: Axes, user: UserStory, plane: Plane) -> None:
     labels, vectors = _near_categories(user)
     order = np.argsort(vectors @ plane.axes_2D[0])
     for rows, y, arrow in ((order[::-1][:2], 0.99, "↑"), (order[:2], 0.02, "↓")):
-        names = ", ".join(_text(labels[row]) for row in rows)
+        names = ", ".join(plain_text(labels[row]) for row in rows)
         axis.text(0.01, y, f"{arrow} towards {names}", color=MUTED, transform=axis.transAxes,
                   va="top" if y > 0.5 else "bottom", fontsize=8.5)  # fmt: skip
     axis.set_yticks([])
@@ -379,10 +374,10 @@ def _box(points: F64) -> tuple[tuple[float, float], tuple[float, float]]:
     )
 
 
-def _dense(line: F64, between: int = 6) -> F64:
+def _dense(line: F64) -> F64:
     """Return a line with points put between its own, so that colour changes smoothly."""
     at = np.arange(len(line))
-    fine = np.linspace(0, len(line) - 1, (len(line) - 1) * between + 1)
+    fine = np.linspace(0, len(line) - 1, (len(line) - 1) * BETWEEN + 1)
     return np.stack([np.interp(fine, at, line[:, k]) for k in (0, 1)], axis=1)
 
 
@@ -404,8 +399,3 @@ def _spread(wanted: list[float], gap: float) -> list[float]:
 
 def _month(name: str) -> str:
     return f"{datetime.strptime(name, '%Y-%m'):%b}"
-
-
-def _text(label: str) -> str:
-    """Return a label that matplotlib does not read as mathematics."""
-    return label.replace("$", r"\$")

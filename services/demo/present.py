@@ -1,9 +1,8 @@
 """One user on the terminal, as the SDK answered."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from driftline import Forecast, Interest, Profile, RankedItems, ScoredItem, Trajectory, cosine, norm
+from driftline import Forecast, Interest, Profile, RankedItems, Trajectory, cosine, norm
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +20,6 @@ def print_user(
     forecast: Forecast,
     recommendations: RankedItems,
     profile: Profile,
-    nearest: Iterable[ScoredItem] = (),
     bought_next: Iterable[str] = (),
 ) -> None:
     """Print where a user's interest is, was and goes, what to show them, and their portrait.
@@ -33,26 +31,14 @@ def print_user(
         forecast: weeks ahead.
         recommendations: best first.
         profile: their portrait.
-        nearest: catalogue items nearest to the vector, scores as cosines; none says nothing of it.
         bought_next: ids of items they really took next, to mark hits; none marks nothing.
     """
     console.rule(f"[bold]user {interest.user_id}[/]", align="left")
-    _print_interest(console, interest, list(nearest))
+    _print_interest(console, interest)
     _print_trajectory(console, trajectory)
     _print_forecast(console, interest, forecast)
     _print_recommendations(console, recommendations, set(bought_next))
     _print_profile(console, profile)
-
-
-def top_categories(items: Sequence[ScoredItem], count: int = 4) -> list[tuple[str, float]]:
-    """Return the broadest categories of items with their shares, weighted by positive score."""
-    weights: defaultdict[str, float] = defaultdict(float)
-    for item in items:
-        label = item.categories[0] if item.categories else "(no category)"
-        weights[label] += max(item.score, 0.0)
-    total = sum(weights.values())
-    strongest = sorted(weights.items(), key=lambda one: -one[1])[:count]
-    return [(label, weight / total) for label, weight in strongest] if total else []
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -63,7 +49,7 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(TICKS[round((v - low) / (high - low) * (len(TICKS) - 1))] for v in values)
 
 
-def _print_interest(console: Console, interest: Interest, nearest: Sequence[ScoredItem]) -> None:
+def _print_interest(console: Console, interest: Interest) -> None:
     basis = interest.basis
     stale = "  [yellow]stale[/]" if basis.is_stale else ""
     console.print(
@@ -71,9 +57,6 @@ def _print_interest(console: Console, interest: Interest, nearest: Sequence[Scor
         f"numbers in space {interest.vector.space_id}, model {basis.model_version}{stale}",
         highlight=False,
     )
-    shares = ", ".join(f"{label} {share:.0%}" for label, share in top_categories(nearest))
-    if shares:
-        _print_text(console, f"           nearest items are {shares}")
 
 
 def _print_trajectory(console: Console, trajectory: Trajectory) -> None:

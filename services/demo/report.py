@@ -30,8 +30,6 @@ class ServeCalls:
 
     # encoder or forecaster.
     application: str
-    # Like RefreshInterests; empty where the counts are of all methods together.
-    method: str = ""
     requests: int
     # Distinct replica processes that answered.
     replica_pids: tuple[int, ...]
@@ -107,8 +105,6 @@ class UserStory:
     forecast_means_HD: F32
     forecast_scales_HD: F32
     forecaster: str
-    # Vectors of the weeks forecast, where the data go on that far: ISO name -> D.
-    came_true: Mapping[str, F32] = field(default_factory=dict)
     # A unit vector per category of the catalogue (the mean of its items): label -> D.
     category_vectors: Mapping[str, F32]
     # ISO names of months, ascending, and events of the user per category in each of them.

@@ -71,6 +71,11 @@ def themed_panels(
     return figure, list(panels.flat)
 
 
+def plain_text(label: str) -> str:
+    """Return a label that matplotlib does not read as mathematics."""
+    return label.replace("$", r"\$")
+
+
 def svg_of(figure: Figure) -> str:
     """Return a figure as inline SVG: themed, without namespaces, names of parts or metadata."""
     raw = io.StringIO()

@@ -18,7 +18,17 @@ from services.core.pooling import F64
 from services.core.schema import Granularity
 from services.demo.burst_example import BurstExample
 from services.demo.demand_story import DemandStory
-from services.demo.theme import CATEGORY, GRID, INK, MUTED, OURS, REST, svg_of, themed_panels
+from services.demo.theme import (
+    CATEGORY,
+    GRID,
+    INK,
+    MUTED,
+    OURS,
+    REST,
+    plain_text,
+    svg_of,
+    themed_panels,
+)
 
 ARROWS = {
     TopicTrend.RISING: "▲ rising",
@@ -79,7 +89,7 @@ def burst_plot(example: BurstExample) -> str:
                        linewidth=0, zorder=1)  # fmt: skip
     _dots(moved, when, watched.moved_P, np.abs(watched.moved_P) > noise)
     moved.axhline(0.0, color=GRID, linewidth=1, zorder=0)
-    moved.set_title(_text(f"share of the week moved to {example.topic_name or 'the topic'}; "
+    moved.set_title(plain_text(f"share of the week moved to {example.topic_name or 'the topic'}; "
                           "grey: 95% of noise alone"), color=MUTED, loc="left")  # fmt: skip
     moved.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     evidence.vlines(when[active], 0.0, watched.evidence_P[active], color=MUTED, linewidth=2)
@@ -201,9 +211,4 @@ def _week(name: str) -> datetime:
 
 
 def _label(name: str) -> str:
-    return _text(shorten(name, LABEL_WIDTH, placeholder=" …"))
-
-
-def _text(label: str) -> str:
-    """Return a label that matplotlib does not read as mathematics."""
-    return label.replace("$", r"\$")
+    return plain_text(shorten(name, LABEL_WIDTH, placeholder=" …"))

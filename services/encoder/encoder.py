@@ -59,13 +59,13 @@ class Encoder:
         # A retry that comes while the call it repeats has not yet noticed its end waits for it.
         self._refreshing: dict[object, threading.Lock] = defaultdict(threading.Lock)
 
-    def encode_texts(self, texts: Sequence[str], tenant: str = DEFAULT_TENANT) -> Vectors:
-        """Return one vector a text, in the order given.
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return one vector a text, in the order given, by the default tenant's live model.
 
         Raises:
             NotReady: no model is live.
         """
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.model(DEFAULT_TENANT)
         text_NB = self._encoders.get(model.backbone).encode(list(texts))
         return Vectors(
             vec_ND=model.tower.text_parts(text_NB),
@@ -73,18 +73,18 @@ class Encoder:
             model_version=model.model_version,
         )
 
-    def encode_histories(
-        self, histories: Sequence[History], tenant: str = DEFAULT_TENANT
-    ) -> Vectors:
+    def encode_histories(self, histories: Sequence[History]) -> Vectors:
         """Return one vector a history, in the order given; items are those of the live catalogue.
+
+        Model and catalogue are the default tenant's.
 
         Raises:
             NotReady: no model is live, or no catalogue is published.
             ItemNotFound: an item is not in the catalogue.
             InvalidArgument: a history's items cancel out.
         """
-        model = self._stores.models.model(tenant)
-        catalogue = self._stores.catalogues.current(tenant, model.space_id)
+        model = self._stores.models.model(DEFAULT_TENANT)
+        catalogue = self._stores.catalogues.current(DEFAULT_TENANT, model.space_id)
         return Vectors(
             vec_ND=pool_histories(histories, catalogue, model.pooling, model.space_id),
             space_id=model.space_id,

@@ -18,7 +18,16 @@ from services.core.interests import make_interests
 from services.core.item_versions import ItemVersions
 from services.core.lateness import NOTHING_LATE, late_arrivals
 from services.core.model import Model
-from services.core.schema import USER_ID, Granularity, by_period_view, profile_view
+from services.core.schema import (
+    EVENT_COUNT,
+    KNOWN_TIME,
+    PERIOD_START,
+    USER_ID,
+    VEC,
+    Granularity,
+    by_period_view,
+    profile_view,
+)
 from services.core.spaces import require_space
 from services.encoder.positions import (
     NO_VERSION_YET,
@@ -32,7 +41,7 @@ from services.encoder.positions import (
     recipe_of,
     users_to_make,
 )
-from services.encoder.publish import BucketUsers, Publication, publish
+from services.encoder.publish import Publication, publish
 from services.encoder.rows import (
     period_rows,
     restated_rows,
@@ -40,6 +49,7 @@ from services.encoder.rows import (
     users_with_gone_rows,
 )
 from services.encoder.stores import EncoderStores
+from services.store.shares import BucketUsers
 
 PROFILES = "profiles"
 
@@ -206,8 +216,11 @@ class InterestsRefresh:
     def _held(self, bucket: int, users: list[str]) -> dict[str, pl.DataFrame]:
         """Return what is published of users of a bucket: vectors by granularity, and profiles."""
         read, space_id = self.stores.features.read_offline, self.model.space_id
+        columns = (VEC, EVENT_COUNT, PERIOD_START, KNOWN_TIME)
         held: dict[str, pl.DataFrame] = {
-            granularity: read(self.tenant, by_period_view(granularity, space_id), bucket, users)
+            granularity: read(
+                self.tenant, by_period_view(granularity, space_id), bucket, users, columns
+            )
             for granularity in self.config.granularities
         }
         return held | {PROFILES: read(self.tenant, profile_view(space_id), bucket, users)}
@@ -255,7 +268,10 @@ class InterestsRefresh:
         publication = Publication(
             shares=tuple(
                 BucketUsers(
-                    bucket=share.of.bucket, version=share.of.after.version, users=_users(share)
+                    bucket=share.of.bucket,
+                    users=_users(share),
+                    # Of the event table.
+                    prefix=f"v{share.of.after.version:010}",
                 )
                 for share in chunk
             ),

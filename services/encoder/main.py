@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,11 @@ from ray.serve.grpc_util import RayServegRPCContext
 from services.core.errors import NotReady
 from services.encoder.encoder import Encoder, Vectors
 from services.encoder.handler import EncoderHandler
-from services.encoder.stores import EncoderStores
+from services.encoder.opening import open_stores
 from services.runtime.logs import configure_logs
 from services.runtime.serving import answer, replica_options
-from services.runtime.settings import Settings, load_settings
+from services.runtime.settings import load_settings
 from services.runtime.validation import shared_rules
-from services.store.backbone import load_spec
-from services.store.features import FeastFeatures
-from services.store.index import FolderCatalogues
-from services.store.layout import Layout
-from services.store.live_models import LiveModels
-from services.store.models import FolderRegistry
-from services.store.tables import DeltaTables
-from services.store.text_vectors import TextVectors
 
 # Calls whose texts are encoded together, and how long the first of them waits for others.
 BATCH_CALLS = 16
@@ -128,20 +119,3 @@ def build(_: dict[str, str]) -> Any:
         num_gpus=settings.encoder_num_gpus,
     )
     return serve.deployment(name="Encoder", **options)(Encoding).bind()
-
-
-def open_stores(settings: Settings) -> EncoderStores:
-    """Open the stores in the data folder."""
-    layout = Layout(settings.data_dir, settings.bucket_count)
-    return EncoderStores(
-        models=LiveModels(FolderRegistry(layout)),
-        tables=DeltaTables(layout),
-        features=FeastFeatures(layout, settings.feast_config()),
-        catalogues=FolderCatalogues(layout),
-        vectors=TextVectors(layout),
-        load_encoder=partial(
-            load_spec,
-            device="cuda" if settings.encoder_num_gpus else "cpu",
-            is_bf16=settings.encoder_bf16,
-        ),
-    )

@@ -13,7 +13,6 @@ from services.core.interests import BucketInterests
 from services.core.model import Model
 from services.core.schema import (
     COMPUTED_TIME,
-    KNOWN_TIME,
     USER_ID,
     Granularity,
     activity_view,
@@ -23,20 +22,17 @@ from services.core.schema import (
     profile_view,
     rank_state_view,
 )
-from services.encoder.rows import part_name, profiles_that_differ, rank_state_records
-from services.store.frames import history_frame, newest_period_frame, rows_frame
+from services.encoder.rows import rank_state_records
+from services.store.frames import (
+    TIME,
+    history_frame,
+    newest_period_frame,
+    rows_frame,
+    unpublished_rows,
+)
 from services.store.ports import FeatureWriter
 from services.store.rows import features_of_activity, features_of_profile, features_of_rank_state
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketUsers:
-    """The users of a bucket in a publication."""
-
-    bucket: int
-    # Of the event table; names the offline parts, together with their content.
-    version: int
-    users: list[str]
+from services.store.shares import BucketUsers, append_shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,26 +58,16 @@ def publish(features: FeatureWriter, model: Model, tenant: str, new: Publication
     """Write what is new, made by `model`."""
     online = _vector_rows(new, model.space_id)
     profiles = _profile_rows(new, model)
-    for view, rows in (
-        *online,
-        _rank_state_rows(new, model),
-        _activity_rows(new, model),
-        profiles,
-    ):
-        if not rows.is_empty():
-            at = pl.lit(new.computed_time, rows.schema[COMPUTED_TIME]).alias(COMPUTED_TIME)
-            features.write_online(tenant, view, rows.with_columns(at).drop(KNOWN_TIME))
+    at = pl.lit(new.computed_time, TIME).alias(COMPUTED_TIME)
+    served = *online, _rank_state_rows(new, model), _activity_rows(new, model), profiles
+    features.write_online_views(tenant, {view: rows.with_columns(at) for view, rows in served})
     histories = [(view, rows) for view, rows in online if "_history__" in view]
     vectors = [
         (by_period_view(g, model.space_id), pl.concat([rows, new.restated[g]]))
         for g, rows in new.different.items()
     ]
     for view, rows in (*histories, profiles, *vectors):
-        for share in new.shares:
-            theirs = rows.filter(pl.col(USER_ID).is_in(share.users))
-            if not theirs.is_empty():
-                part = part_name(share.version, theirs)
-                features.append_offline(tenant, view, share.bucket, part, theirs)
+        append_shares(features, tenant, view, rows, new.shares)
 
 
 def _vector_rows(new: Publication, space_id: str) -> list[tuple[str, pl.DataFrame]]:
@@ -115,4 +101,4 @@ def _profile_rows(new: Publication, model: Model) -> tuple[str, pl.DataFrame]:
     view = profile_view(model.space_id)
     features = [features_of_profile(profile, model.model_version) for profile in new.made.profiles]
     rows = rows_frame(view, new.made.user_ids, features, computed_time=new.computed_time)
-    return view, profiles_that_differ(rows, new.held_profiles)
+    return view, unpublished_rows(rows, new.held_profiles)

@@ -3,7 +3,6 @@
 Shape suffixes: P = (user, period) pairs, U = users, R = repeat items.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -25,7 +24,7 @@ from services.core.schema import (
     VEC,
     Granularity,
 )
-from services.store.frames import by_period_frame
+from services.store.frames import TIME, by_period_frame
 
 # Vectors nearer than this in every component are the same vector.
 SAME = 1e-6
@@ -48,18 +47,17 @@ def period_rows(
     known when it is computed.
     """
     pooled = made.periods[granularity]
-    known = {}
-    for ordinal in np.unique(pooled.period_P).tolist():
-        end = Period(granularity, ordinal).end
-        known[ordinal] = min(end + publish_lag, computed_time) if end <= now else computed_time
+    ordinals, row_P = np.unique(pooled.period_P, return_inverse=True)
+    ends = [Period(granularity, ordinal).end for ordinal in ordinals.tolist()]
+    known = [min(end + publish_lag, computed_time) if end <= now else computed_time for end in ends]
     rows = by_period_frame(
         granularity,
-        [made.user_ids[row] for row in pooled.user_ix_P.tolist()],
+        pl.Series(made.user_ids, dtype=pl.String)[pooled.user_ix_P],
         pooled.period_P,
         pooled.vec_PD,
         pooled.event_count_P,
         model_version=model_version,
-        known_times=[known[ordinal] for ordinal in pooled.period_P.tolist()],
+        known_times=pl.Series(known, dtype=TIME)[row_P],
         computed_time=computed_time,
     )
     arrived = pl.when(pl.col(ARRIVED_TIME).is_not_null()).then(
@@ -129,25 +127,10 @@ def restated_rows(
     )
 
 
-def profiles_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Return the fresh rows of user_profile that are not published, or published otherwise."""
-    mine = fresh.drop(COMPUTED_TIME, KNOWN_TIME)
-    theirs = published.select(mine.columns).cast(mine.schema)
-    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
-
-
 def users_with_gone_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> list[str]:
     """Return users of whom a published period is no more: it was erased, or became bulk."""
     gone = published.join(fresh, on=[USER_ID, PERIOD], how="anti")
     return sorted(gone[USER_ID].unique().to_list())
-
-
-def part_name(version: int, rows: pl.DataFrame) -> str:
-    """Return a name for an offline part that the same rows, published again, get again."""
-    said = rows.drop(COMPUTED_TIME, KNOWN_TIME)
-    digest = hashlib.sha256(str(said.schema).encode())
-    digest.update(said.hash_rows(seed=0).to_numpy().tobytes())
-    return f"v{version:010}-{digest.hexdigest()[:16]}"
 
 
 def rank_state_records(

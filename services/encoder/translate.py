@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from driftline.v1 import encoder_service_pb2 as pb
@@ -16,31 +14,9 @@ from services.core.spaces import require_space
 from services.encoder.encoder import History, Vectors
 from services.encoder.interests import InterestsSummary
 from services.encoder.items import ItemsSummary
+from services.runtime.serving import Refresh
 
 _KIND_PREFIX = "EVENT_KIND_"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refresh:
-    """What to refresh, whose, and how thoroughly."""
-
-    tenant: str
-    # None named means all.
-    buckets: tuple[int, ...] = ()
-    is_full: bool
-    # Empty means the live one.
-    model_version: str = ""
-
-    def by(self) -> "By":
-        """Return how to refresh."""
-        return {"is_full": self.is_full, "model_version": self.model_version}
-
-
-class By(TypedDict):
-    """How to refresh."""
-
-    is_full: bool
-    model_version: str
 
 
 def texts_from_pb(request: pb.EncodeItemsRequest) -> list[str]:

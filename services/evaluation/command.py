@@ -17,7 +17,7 @@ from services.core.model import Model
 from services.core.pooling import PoolingConfig
 from services.core.progress import Progress
 from services.core.records import F32
-from services.core.schema import EVENT_TIME, Granularity
+from services.core.schema import Granularity
 from services.core.top import top_rows
 from services.evaluation.baselines import Choices, Methods, build_methods, choose_baselines
 from services.evaluation.classification import classification_report, refuse_tuned_later
@@ -39,8 +39,8 @@ from services.evaluation.summary import by_origin, origins_lost, summarise
 from services.evaluation.vectors import vector_report
 from services.store.ports import TextEncoder
 
-# Users of predictions.parquet, the first ids in order.
-PREDICTED_USERS = 1000
+# Users of predictions.parquet, the first ids in order, and items of each.
+PREDICTED_USERS, PREDICTED_ITEMS = 1000, 10
 # Users asked at an origin, at most.
 USER_LIMIT = 5000
 
@@ -144,7 +144,7 @@ def run_evaluate(
     started = time.perf_counter()
     if peers is not None and leave_one_out:
         raise InvalidArgument("peers", "leave-one-out does not ask them; choose one of the two")
-    frame = _read(events, until)
+    frame = read_events(events, until)
     pooling = model.pooling if model is not None else PoolingConfig()
     data = dataset_from_frame(frame, granularity, pooling)
     split = make_split(data, origins, _checked(horizons), every)
@@ -210,7 +210,7 @@ def _write(out: Path, report: dict[str, Any], **seconds: float) -> None:
 
 
 def write_predictions(
-    out: Path, data: Dataset, model: Model, items_ND: F32, *, at: datetime, k: int = 10
+    out: Path, data: Dataset, model: Model, items_ND: F32, *, at: datetime
 ) -> None:
     """Write the best items of up to PREDICTED_USERS users from events strictly before an instant.
 
@@ -221,7 +221,7 @@ def write_predictions(
     past = data.before(now)
     users = np.unique(past.user_ix_E)[:PREDICTED_USERS]
     score_BN = driftline(model, items_ND)(past, now)(users)
-    top_BK = top_rows(score_BN, k)
+    top_BK = top_rows(score_BN, PREDICTED_ITEMS)
     out.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(
         {
@@ -233,11 +233,6 @@ def write_predictions(
             "model_version": [model.model_version] * top_BK.size,
         }
     ).write_parquet(out / "predictions.parquet")
-
-
-def _read(events: Path | pl.DataFrame, until: datetime | None) -> pl.DataFrame:
-    frame = read_events(events)
-    return frame if until is None else frame.filter(pl.col(EVENT_TIME) < until)
 
 
 def _models(

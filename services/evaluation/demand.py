@@ -44,9 +44,10 @@ from services.core.periods import PERIODS_A_YEAR, Period
 from services.core.pooling import F64
 from services.core.progress import Progress
 from services.core.schema import EVENT_TIME, ITEM_ID, TEXT, USER_ID
-from services.core.topics import NO_TOPIC, assign_topics, refresh_topics
+from services.core.topics import NO_TOPIC
 from services.evaluation.demand_page import write_page
 from services.evaluation.frames import read_events
+from services.evaluation.topics import learned_topics
 from services.store.ports import TextEncoder
 
 OURS, WITHOUT_NOISE = "driftline", "without_noise"
@@ -96,9 +97,7 @@ def run_demand(
     Raises:
         InvalidArgument: unreadable events, or too few periods of them.
     """
-    events = read_events(source)
-    if until is not None:
-        events = events.filter(pl.col(EVENT_TIME) < until)
+    events = read_events(source, until)
     cells, kept, names, items = _cells(events, encoder, protocol, on_progress)
     topic_ids, parts = cells.topic_ids, cohorts_of(protocol.terms.partition, cells.topic_ids)
     key = protocol.seed.to_bytes(32, "big")
@@ -166,14 +165,8 @@ def _cells(
     old = set(events.filter(pl.Series(period_E <= last - protocol.origins))[ITEM_ID].unique())
     rows = [row for row, item in enumerate(texts) if item in old]
     said = list(texts.values())
-    topics = refresh_topics(
-        None, items_ID[rows], [said[row] for row in rows], [()] * len(rows), seed=protocol.seed
-    )
-    if topics is None:
-        raise InvalidArgument("events", "fewer than two items with a text make no topics")
-    topic_of = pl.DataFrame(
-        {ITEM_ID: list(texts), "topic": assign_topics(items_ID, topics.centroids_TD)}
-    )
+    topics, topic_I = learned_topics(items_ID, said, rows, seed=protocol.seed)
+    topic_of = pl.DataFrame({ITEM_ID: list(texts), "topic": topic_I})
     topic_E = events.join(topic_of, on=ITEM_ID, how="left", maintain_order="left")["topic"]
     user_E = events[USER_ID].rank("dense").cast(pl.Int64).to_numpy() - 1
     cells, bare = (

@@ -69,7 +69,7 @@ class EaseFit:
 
 def ials(
     fit: Dataset, half_life: float, factors: int, regularisation: float, alpha: float,
-    sweeps: int = 8, *, seed: int = 0,
+    sweeps: int = 8,
 ) -> Method:  # fmt: skip
     """Return implicit-feedback ALS (Hu, Koren, Volinsky 2008).
 
@@ -82,11 +82,10 @@ def ials(
         regularisation: of a row, times its number of entries to the power 1 / 2.
         alpha: confidence of an entry is 1 + alpha * its decayed periods.
         sweeps: alternations.
-        seed: of the first item factors.
     """
     confidence_UN = alpha * decayed_periods(fit, half_life).astype(np.float32)
     confidence_NU = sparse.csr_matrix(confidence_UN.T)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     items_NF = rng.normal(0.0, factors**-0.5, (fit.item_count, factors)).astype(np.float32)
     # What nobody had has no place: it would only stand at its random start.
     items_NF[np.diff(confidence_NU.indptr) == 0] = 0.0

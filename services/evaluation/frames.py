@@ -1,6 +1,7 @@
 """Reads a file of events as the evaluation needs it."""
 
 import html
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -20,11 +21,12 @@ ALIASES = {
 }
 
 
-def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
+def read_events(source: Path | pl.DataFrame, until: datetime | None = None) -> pl.DataFrame:
     """Return user_id, item_id, event_time, kind, value, text of a Parquet file or a frame.
 
     Categories too, where there are any: lists, broadest first.
-    Rows without a user, an item or a readable time are dropped; HTML escapes in texts are undone.
+    Rows without a user, an item or a readable time are dropped, and those at `until` or later; HTML
+    escapes in texts are undone.
 
     Raises:
         InvalidArgument: the file cannot be read, or a column is missing.
@@ -54,7 +56,7 @@ def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
     named = named.with_columns(
         value.alias(name) for name, value in defaults.items() if name not in named.columns
     )
-    return named.select(
+    rows = named.select(
         pl.col(USER_ID).cast(pl.String),
         pl.col(ITEM_ID).cast(pl.String),
         instants(named[EVENT_TIME]).alias(EVENT_TIME),
@@ -63,6 +65,7 @@ def read_events(source: Path | pl.DataFrame) -> pl.DataFrame:
         _plain(named[TEXT]),
         *([CATEGORIES] if isinstance(named.schema.get(CATEGORIES), pl.List) else []),
     ).drop_nulls([USER_ID, ITEM_ID, EVENT_TIME])
+    return rows if until is None else rows.filter(pl.col(EVENT_TIME) < until)
 
 
 def _kind(column: pl.Series) -> pl.Series:

@@ -27,6 +27,8 @@ from services.evaluation.protocol import Split, first_seen, view_at
 
 K = 50
 QUERIES = ("one_vector", "medoids", "parts")
+# Users asked at an origin, at most.
+USER_LIMIT = 300
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class _Samples:
 
 def medoids_report(
     data: Dataset, split: Split, items_ND: F32, pooling: PoolingConfig, *,
-    user_limit: int = 300, seed: int = 0,
+    seed: int = 0,
 ) -> dict[str, object]:  # fmt: skip
     """Return Recall@50 and coverage of both, of all users and of those with several medoids.
 
@@ -49,13 +51,12 @@ def medoids_report(
         split: where the origins stand.
         items_ND: unit-norm item vectors in the dataset's order.
         pooling: constants of the vector.
-        user_limit: more users than this at an origin are sampled.
-        seed: of the sample and intervals.
+        seed: of the sample of USER_LIMIT users at an origin, and of intervals.
     """
     found, seen_N = _Samples(), first_seen(data)
     for origin in split.origins_of(1):
         view = view_at(
-            data, split, origin, (1,), first_seen_N=seen_N, user_limit=user_limit, seed=seed
+            data, split, origin, (1,), first_seen_N=seen_N, user_limit=USER_LIMIT, seed=seed
         )
         truth_AN = view.truth_of("new", 1, view.users)
         had_AN = view.had_UN[view.users]

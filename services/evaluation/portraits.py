@@ -4,7 +4,7 @@ Beside the portrait's weights stand the user's own last week and last four weeks
 of the whole first half, and the population's. Topics are learned from items that were seen in the
 first half alone; items that came later are assigned to them.
 
-Shape suffixes: U = users, T = topics (or categories), E = events, I = items, C = figures.
+Shape suffixes: U = users, T = topics (or categories), E = events, I = items, D = width, C = figures.
 """
 
 import json
@@ -27,8 +27,9 @@ from services.core.portrait import topic_shares
 from services.core.progress import Progress
 from services.core.records import F32
 from services.core.schema import EVENT_TIME, ITEM_ID, TEXT, USER_ID
-from services.core.topics import NO_TOPIC, map_topics, refresh_topics
+from services.core.topics import NO_TOPIC
 from services.evaluation.frames import read_events
+from services.evaluation.topics import learned_topics
 from services.store.ports import TextEncoder
 
 # Users with fewer events in either half are left out: their shares are mostly noise.
@@ -87,9 +88,7 @@ def run_portraits(
     """
     if weeks < 4 or weeks % 2:
         raise InvalidArgument("weeks", f"must be even and at least 4, not {weeks}")
-    events = read_events(source)
-    if until is not None:
-        events = events.filter(pl.col(EVENT_TIME) < until)
+    events = read_events(source, until)
     if events.is_empty():
         raise InvalidArgument("events", "there are none before `until`")
     end: datetime = until or _newest(events) + timedelta(microseconds=1)
@@ -165,20 +164,15 @@ def _halves(events: pl.DataFrame, stretch: Stretch) -> _Halves:
     )
 
 
-def _topics(halves: _Halves, said: Mapping[str, str], items_ND: F32, seed: int) -> dict[str, int]:
+def _topics(halves: _Halves, said: Mapping[str, str], items_ID: F32, seed: int) -> dict[str, int]:
     """Return each item's topic; learned from the items of the first half."""
     items = list(said)
     seen = set(halves.before[ITEM_ID].unique().to_list())
     old = [row for row, item in enumerate(items) if item in seen]
-    topics = refresh_topics(
-        None, items_ND[old], [said[items[row]] for row in old], [()] * len(old), seed=seed
-    )
-    if topics is None:
-        raise InvalidArgument("events", "fewer than two items with a text make no topics")
-    topic_N = map_topics(topics, items_ND, np.zeros(len(items), np.float32)).topic_N
+    _, topic_I = learned_topics(items_ID, list(said.values()), old, seed=seed)
     return {
         item: topic
-        for item, topic in zip(items, topic_N.tolist(), strict=True)
+        for item, topic in zip(items, topic_I.tolist(), strict=True)
         if topic != NO_TOPIC
     }
 

@@ -78,13 +78,6 @@ def change_rows(
     )
 
 
-def changes_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Return the fresh rows that are not published, or published otherwise."""
-    mine = fresh.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
-    theirs = published.select(mine.columns).cast(mine.schema)
-    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
-
-
 def state_rows(users: Sequence[str], state: BurstState, stamp: Stamp) -> pl.DataFrame:
     """Return rows of burst_state_{g}; the state's periods are ordinals."""
     last = Period(stamp.granularity, state.period - 1)

@@ -25,13 +25,14 @@ from services.core.trajectories import TrajectoryBatch
 from services.forecaster.burst_rows import (
     Stamp,
     change_rows,
-    changes_that_differ,
     moved_from_json,
     moved_to_json,
     state_of,
     state_rows,
 )
+from services.store.frames import unpublished_rows
 from services.store.ports import EventTables, FeatureWriter
+from services.store.shares import content_digest
 
 
 def position_name(granularity: names.Granularity, space_id: str, bucket: int) -> str:
@@ -103,7 +104,7 @@ class BucketBursts:
         """Publish what changed, then keep state and position."""
         place = self.stamp.granularity, self.stamp.space_id
         made = pl.concat(self._changes) if self._changes else self._held.clear()
-        changes = made if self._resumed_at is not None else changes_that_differ(made, self._held)
+        changes = made if self._resumed_at is not None else unpublished_rows(made, self._held)
         if len(changes):
             touched = made.filter(pl.col(names.USER_ID).is_in(changes[names.USER_ID].implode()))
             newest = touched.sort(names.USER_ID, names.LAST_PERIOD).unique(
@@ -112,12 +113,12 @@ class BucketBursts:
             online = newest.drop(names.PERIOD, names.KNOWN_TIME)
             self.features.write_online(self.tenant, names.bursts_view(*place), online)
             view = names.bursts_by_period_view(*place)
-            part = f"{self.made_at.name}-{_content(changes)}"
+            part = f"{self.made_at.name}-{content_digest(changes)}"
             self.features.append_offline(self.tenant, view, self.bucket, part, changes)
         if self._states:
             view, states = names.burst_state_view(*place), pl.concat(self._states)
             # One part, replaced: only the newest state goes on.
-            part = "state" if self.is_all else f"state-{_content(states)}"
+            part = "state" if self.is_all else f"state-{content_digest(states)}"
             self.features.append_offline(self.tenant, view, self.bucket, part, states)
         if not self.is_all:
             return
@@ -194,8 +195,3 @@ def _digest(rows: pl.DataFrame, last: Period) -> str:
     )
     hashed = said.sort(names.USER_ID, names.PERIOD_START).hash_rows().to_numpy()
     return hashlib.sha256(hashed.tobytes()).hexdigest()[:32]
-
-
-def _content(rows: pl.DataFrame) -> str:
-    said = rows.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
-    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]

@@ -89,16 +89,15 @@ class InterestForecaster:
         trajectories: Sequence[Trajectory],
         granularity: Granularity,
         horizon_count: int,
-        tenant: str = DEFAULT_TENANT,
     ) -> Forecasts:
-        """Forecast 1 to `horizon_count` periods ahead.
+        """Forecast 1 to `horizon_count` periods ahead, by the default tenant's live model.
 
         Raises:
             NotReady: no model is live.
             SpaceMismatch: a trajectory is of another space.
             InvalidArgument: a trajectory is malformed; names the field.
         """
-        model = self._stores.models.model(tenant)
+        model = self._stores.models.model(DEFAULT_TENANT)
         for position, trajectory in enumerate(trajectories):
             require_space(model.space_id, trajectory.space_id)
             check_trajectory(trajectory, model.tower.width, f"trajectories[{position}]")

@@ -24,7 +24,6 @@ from services.core.model import Model
 from services.core.periods import Period, closed_before
 from services.core.records import F32
 from services.core.schema import (
-    COMPUTED_TIME,
     EVENT_COUNT,
     KNOWN_TIME,
     PERIOD_START,
@@ -38,9 +37,17 @@ from services.core.schema import (
 from services.core.trajectories import TrajectoryBatch, grid
 from services.forecaster.burst_rows import Stamp
 from services.forecaster.bursts import BucketBursts
-from services.forecaster.rows import Made, forecast_rows, ordinals, rows_that_differ, state_rows
+from services.forecaster.rows import (
+    SAID,
+    Made,
+    forecast_rows,
+    ordinals,
+    rows_that_differ,
+    state_rows,
+)
 from services.store.frames import TIME
 from services.store.ports import EventTables, FeatureWriter
+from services.store.shares import BucketUsers, append_shares
 
 # Periods ahead that are stored, for every granularity.
 HORIZONS = (1, 2, 3, 4)
@@ -163,10 +170,9 @@ class ForecastsRefresh:
             # Rows of open periods alone: nothing to read.
             none = self._closed(bucket, made_at, parts=[])
             return _Bucket(bucket=bucket, users=none[USER_ID], rows=none, held=none, after=after)
-        rows = self._closed(bucket, made_at, users)
-        held = self.features.read_offline(
-            self.tenant, forecast_view(made_at.granularity, self.model.space_id), bucket, users
-        )
+        rows = self._closed(bucket, made_at, users, (VEC, EVENT_COUNT, PERIOD_START, KNOWN_TIME))
+        published = forecast_view(made_at.granularity, self.model.space_id)
+        held = self.features.read_offline(self.tenant, published, bucket, users, SAID)
         known = rows[USER_ID].unique().sort()
         return _Bucket(
             bucket=bucket, users=known, rows=rows, held=held, after=after,
@@ -184,7 +190,8 @@ class ForecastsRefresh:
         """Return the published rows of closed periods: the trajectories."""
         view = by_period_view(made_at.granularity, self.model.space_id)
         rows = self.features.read_offline(self.tenant, view, bucket, users, columns, parts)
-        return rows.filter(pl.col(PERIOD_START) <= made_at.start).sort(USER_ID, PERIOD_START)
+        # By user and period already: names of periods of one length sort as they begin.
+        return rows.filter(pl.col(PERIOD_START) <= made_at.start)
 
     def _chunk(
         self, chunk: list[Share[_Bucket]], made_at: Period, cancelled: Callable[[], bool]
@@ -260,14 +267,13 @@ class ForecastsRefresh:
             (forecast_state_view(granularity, space_id), states),
             (forecast_view(granularity, space_id), rows),
         )
+        self.features.write_online_views(self.tenant, dict(written))
+        shares = [
+            BucketUsers(bucket=share.of.bucket, users=_users(share).to_list(), prefix=made_at.name)
+            for share in chunk
+        ]
         for name, frame in written:
-            self.features.write_online(self.tenant, name, frame.drop(KNOWN_TIME))
-        for name, frame in written:
-            for share in chunk:
-                theirs = frame.filter(pl.col(USER_ID).is_in(_users(share).implode()))
-                if not theirs.is_empty():
-                    part = f"{made_at.name}-{_content(theirs)}"
-                    self.features.append_offline(self.tenant, name, share.of.bucket, part, theirs)
+            append_shares(self.features, self.tenant, name, frame, shares)
 
     def _name(self, bucket: int, granularity: Granularity) -> str:
         return f"forecasts_{granularity}_{self.model.space_id}_{bucket:04}"
@@ -325,8 +331,3 @@ def trajectory_batch(rows: pl.DataFrame, users: pl.Series, made_at: Period) -> T
 def _recipe(made_at: Period, model: Model) -> str:
     said = repr((made_at.name, model.model_version, HORIZONS))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-
-def _content(rows: pl.DataFrame) -> str:
-    said = rows.drop(COMPUTED_TIME, KNOWN_TIME)
-    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]

@@ -7,17 +7,13 @@ from driftline.v1 import forecaster_service_pb2 as pb
 from ray import serve
 from ray.serve.grpc_util import RayServegRPCContext
 
-from services.forecaster.forecaster import ForecasterStores, InterestForecaster
+from services.forecaster.forecaster import InterestForecaster
 from services.forecaster.handler import ForecasterHandler
+from services.forecaster.opening import open_stores
 from services.runtime.logs import configure_logs
 from services.runtime.serving import answer, replica_options
-from services.runtime.settings import Settings, load_settings
+from services.runtime.settings import load_settings
 from services.runtime.validation import shared_rules
-from services.store.features import FeastFeatures
-from services.store.layout import Layout
-from services.store.live_models import LiveModels
-from services.store.models import FolderRegistry
-from services.store.tables import DeltaTables
 
 
 class Forecasting:
@@ -82,13 +78,3 @@ def build(_: dict[str, str]) -> Any:
         num_gpus=settings.forecaster_num_gpus,
     )
     return serve.deployment(name="Forecaster", **options)(Forecasting).bind()
-
-
-def open_stores(settings: Settings) -> ForecasterStores:
-    """Open the stores in the data folder."""
-    layout = Layout(settings.data_dir, settings.bucket_count)
-    return ForecasterStores(
-        models=LiveModels(FolderRegistry(layout)),
-        tables=DeltaTables(layout),
-        features=FeastFeatures(layout, settings.feast_config()),
-    )

@@ -1,7 +1,6 @@
 """Publishes bursts of everyone, from the sums that every bucket's refresh left."""
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,6 +17,7 @@ from services.forecaster.bursts import position_name
 from services.store.frames import TIME, conform, rows_frame
 from services.store.ports import EventTables, FeatureWriter
 from services.store.rows import features_of_population
+from services.store.shares import content_digest
 
 # Rows of the population lie in this bucket: it is no user.
 _BUCKET = 0
@@ -70,7 +70,7 @@ class PopulationRefresh:
         if len(held) and held.select(said).equals(newest.select(said)):
             return
         self.features.write_online(self.tenant, view, newest.drop(names.KNOWN_TIME))
-        part = f"{newest[names.LAST_PERIOD][0]}-{_content(rows)}"
+        part = f"{newest[names.LAST_PERIOD][0]}-{content_digest(rows)}"
         # Each has a computed time of its own, later the later its period: the newest is the newest.
         self.features.append_offline(self.tenant, view, _BUCKET, part, rows)
 
@@ -112,8 +112,3 @@ def _document(state: PopulationState, last: int, model_version: str) -> dict[str
         for name, array in arrays.items()
     }
     return {**said, "periods": state.periods, "last": last, "model_version": model_version}
-
-
-def _content(rows: pl.DataFrame) -> str:
-    said = rows.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
-    return hashlib.sha256(said.hash_rows().to_numpy().tobytes()).hexdigest()[:16]

@@ -13,7 +13,7 @@ import polars as pl
 from services.core.forecasters import Auto
 from services.core.forecasts import ForecastBatch
 from services.core.model import Model
-from services.core.periods import Period, period_at
+from services.core.periods import Period, ordinals_of_days
 from services.core.pooling import I64
 from services.core.records import F32, Forecast
 from services.core.schema import (
@@ -39,13 +39,13 @@ from services.store.rows import features_of_forecast
 
 # Forecasts nearer than this in every component are the same forecast.
 SAME = 1e-6
+# What two forecasts are compared by.
+SAID = (MADE_AT, MODEL_VERSION, FORECASTER, MEANS, SCALES)
 
 
 def ordinals(rows: pl.DataFrame, granularity: Granularity) -> I64:
     """Return the period ordinal of each row of interest_{g}_by_period."""
-    starts = rows[PERIOD_START].unique()
-    of = {start: period_at(granularity, start).ordinal for start in starts.to_list()}
-    return np.array([of[start] for start in rows[PERIOD_START].to_list()], np.int64)
+    return ordinals_of_days(granularity, rows[PERIOD_START].dt.epoch("d").cast(pl.Int64).to_numpy())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +128,9 @@ def _frame(view: str, made: Made, features: list[dict[str, Any]]) -> pl.DataFram
 
 def rows_that_differ(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
     """Return the fresh rows of forecast_{g} that are not published, or published otherwise."""
-    said = [MADE_AT, MODEL_VERSION, FORECASTER, MEANS, SCALES]
-    held = published.select(USER_ID, *(pl.col(name).alias(f"_{name}") for name in said))
+    held = published.select(USER_ID, *(pl.col(name).alias(f"_{name}") for name in SAID))
     joined = fresh.join(held, on=USER_ID, how="left", maintain_order="left")
-    plain = pl.all_horizontal(pl.col(name) == pl.col(f"_{name}") for name in said[:3])
+    plain = pl.all_horizontal(pl.col(name) == pl.col(f"_{name}") for name in SAID[:3])
     as_long = pl.all_horizontal(
         pl.col(name).list.len() == pl.col(f"_{name}").list.len() for name in (MEANS, SCALES)
     )

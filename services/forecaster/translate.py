@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from driftline.v1 import forecaster_service_pb2 as pb
@@ -14,6 +13,7 @@ from services.core.records import F32
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.forecaster.forecaster import Forecasts, Trajectory
 from services.forecaster.forecasts import ForecastsSummary
+from services.runtime.serving import Refresh
 
 DEFAULT_HORIZONS = 4
 
@@ -32,29 +32,6 @@ class Query:
     trajectories: tuple[Trajectory, ...]
     granularity: Granularity
     horizon_count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refresh:
-    """What to refresh, whose, and how thoroughly."""
-
-    tenant: str
-    # None named means all.
-    buckets: tuple[int, ...]
-    is_full: bool
-    # Empty means the live one.
-    model_version: str
-
-    def by(self) -> "By":
-        """Return how to refresh."""
-        return {"is_full": self.is_full, "model_version": self.model_version}
-
-
-class By(TypedDict):
-    """How to refresh."""
-
-    is_full: bool
-    model_version: str
 
 
 def query_from_pb(request: pb.ForecastInterestsRequest) -> Query:

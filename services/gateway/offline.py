@@ -48,7 +48,7 @@ async def open_reads(settings: Settings, tenant: str) -> Reads:
     return Reads(
         portraits=Portraits(
             state,
-            open_online_reader(settings.feast_config(), layout),
+            open_online_reader(settings.feast_config(), layout, serves=True),
             overlays,
             stale_after_periods=stale_after,
         ),

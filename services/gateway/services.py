@@ -1,5 +1,6 @@
 """Puts the public services together from ports: `main.py` gives the real ones, tests give fakes."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,6 +46,9 @@ from services.store.ports import (
 )
 from services.store.reject_port import RejectReader
 
+# Services that can answer nothing new without the online store.
+_READ_ONLINE = ("InterestService", "RecommendationService", "ProfileService")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
@@ -58,6 +62,8 @@ class Ports:
     overlays: Overlays
     privacy: PrivacyStore
     demand: DemandStore
+    # Raises DependencyUnavailable where the online store cannot answer for a tenant; None: nobody asks.
+    check_online: Callable[[str], Awaitable[None]] | None = None
 
 
 def services_of(
@@ -120,7 +126,12 @@ def services_of(
             ModelHandler(ModelList(state.tenant, ports.registry)),
         ),
     }
+    check = None if ports.check_online is None else partial(ports.check_online, state.tenant)
     return [
-        Service(full_name=f"driftline.v1.{name}", register=register)
+        Service(
+            full_name=f"driftline.v1.{name}",
+            register=register,
+            check=check if name in _READ_ONLINE else None,
+        )
         for name, register in add.items()
     ]

@@ -44,7 +44,7 @@ class Tenants:
         self._catalogues = FolderCatalogues(layout)
         self._erased = ErasedUsers(layout)
         self._inbox = DeltaInbox(layout, settings.writer)
-        self._reader = open_online_reader(settings.feast_config(), layout)
+        self._reader = open_online_reader(settings.feast_config(), layout, serves=True)
         self._history = ParquetHistory(layout)
         self._overlays = open_overlays(layout, settings.online_store, settings.redis_url)
         self._privacy = StoredPrivacy(
@@ -87,6 +87,7 @@ class Tenants:
             overlays=self._overlays,
             privacy=self._privacy,
             demand=self._demand,
+            check_online=self._reader.check,
         )
         return services_of(self._settings, state, ports, self._places)
 

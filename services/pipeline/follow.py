@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 
 from services.core.schema import DEFAULT_TENANT
-from services.pipeline.compute import ComputeClient
+from services.pipeline.compute import Compute
 from services.pipeline.demand import refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.health import StoreCheck, is_due, keep_health
@@ -37,7 +37,7 @@ class Follower:
     """Its loops over one store. Run `start`, then `stop`; errors are logged and tried again."""
 
     stores: Stores
-    compute: ComputeClient
+    compute: Compute
     settings: Settings
     tenant: str = DEFAULT_TENANT
     # Opens what a look at the store's health needs; None: nobody looks.
@@ -47,6 +47,8 @@ class Follower:
     # True at first: what was taken in before the start may not have reached the index.
     _items_due: bool = True
     _threads: list[threading.Thread] = field(default_factory=list)
+    # Buckets, by model, whose vectors may be newer than their forecasts.
+    _owed: set[tuple[int, str]] = field(default_factory=set)
     # When the last intake that succeeded began; everything older is taken in.
     _taken: datetime | None = None
     # What was last written down as served, at most once a minute.
@@ -99,9 +101,13 @@ class Follower:
         self._taken = began
 
     def _bucket(self, bucket: int, model_version: str, *, is_new_day: bool) -> None:
+        is_owed = (bucket, model_version) in self._owed
+        # An answer that is lost on its way tells nothing of what was published.
+        self._owed.add((bucket, model_version))
         interests = self.compute.refresh_interests([bucket], model_version=model_version)
-        if interests.user_count or is_new_day:
+        if interests.user_count or is_new_day or is_owed:
             self.compute.refresh_forecasts([bucket], model_version=model_version)
+        self._owed.discard((bucket, model_version))
 
     def _models(self) -> tuple[str, ...]:
         """Return whose spaces are kept fresh: the live model's (an empty name), and the shadow's."""
@@ -129,18 +135,29 @@ class Follower:
             self._note(taken)
             return
         self._vectors_due.clear()
+        try:
+            if not self._publish(is_new_day=today != self._looked_on):
+                return
+        except Exception:
+            # What is not published yet is still due, whoever failed.
+            self._vectors_due.set()
+            raise
+        self._looked_on = today
+        self._note(taken)
+
+    def _publish(self, *, is_new_day: bool) -> bool:
+        """Make vectors and forecasts of every bucket; returns whether it was not told to stop."""
         for bucket in range(self.settings.bucket_count):
             if self._stopped.is_set():
-                return
+                return False
             for model_version in self._models():
-                self._bucket(bucket, model_version, is_new_day=today != self._looked_on)
-        if today != self._looked_on:
+                self._bucket(bucket, model_version, is_new_day=is_new_day)
+        if is_new_day:
             # The sums that it is made from move when periods close.
             for model_version in self._models():
                 self.compute.refresh_population(model_version=model_version)
         self._demand()
-        self._looked_on = today
-        self._note(taken)
+        return True
 
     def _demand(self) -> None:
         """Publish the demand of periods that closed, in the space that is served."""

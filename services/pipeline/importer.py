@@ -4,7 +4,6 @@ A row that cannot be used goes to the rejects with file, line and reason. A file
 is named with what to do; the other files of the call are imported all the same.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ from services.pipeline.columns import Columns, EventIds, categories_of, recognis
 from services.pipeline.file_chunks import CHUNK_ROWS, Chunk, read_chunks
 from services.runtime.settings import Settings
 from services.store.erasures import Tombstones, erased_rejects, tombstones
+from services.store.files import file_sha256
 from services.store.inbox import InboxWriter
 from services.store.layout import Layout
 from services.store.tables import DeltaTables
@@ -148,7 +148,7 @@ class _FileImport:
 
     def batch_id(self, chunk_number: int) -> str:
         """Name a batch of rejects, the same whenever the same content is imported."""
-        self._digest = self._digest or _digest(self._path)
+        self._digest = self._digest or file_sha256(self._path)[:32]
         return f"file-{self._digest}-{self._kind}-{chunk_number}"
 
     def take(self, chunk: Chunk, erased: Tombstones) -> pl.DataFrame:
@@ -267,11 +267,3 @@ def _first_seen(parts: list[pl.DataFrame]) -> pl.DataFrame:
         .agg(pl.col(UPDATED_TIME).min())
         .sort(ITEM_ID, UPDATED_TIME, TITLE, TEXT)
     )
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:32]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.core.progress import Progress
-from services.core.schema import DEFAULT_TENANT, USER_ID, item_view
+from services.core.schema import DEFAULT_TENANT, item_view
 from services.pipeline.compute import ComputeClient
 from services.pipeline.refresh import Stores
 from services.runtime.settings import Settings
@@ -28,11 +28,11 @@ _ITEM_BUCKET = 0
 class RebuildSummary:
     """What a rebuild wrote."""
 
-    # Rows of users' views that differed or were not there.
+    # Rows of users and of everyone that differed or were not there.
     rows: int
     # Item vectors.
     items: int
-    # Users whose rank state and activity were made anew; 0 where the encoder was not asked.
+    # Rank states and activities that were made anew; 0 where the encoder was not asked.
     remade_users: int
 
 
@@ -67,9 +67,15 @@ async def rebuild_online(
             rows += await mend_bucket(stores, reader, tenant, space_id, bucket)
             on_progress(f"rows of {space_id}", bucket + 1, settings.bucket_count)
     if compute is not None and spaces:
-        for bucket in range(settings.bucket_count):
-            remade += compute.refresh_interests([bucket], is_full=True).user_count
-            on_progress("rank states", bucket + 1, settings.bucket_count)
+        for model_version in _kept_fresh(stores.models, tenant):
+            for bucket in range(settings.bucket_count):
+                made = compute.refresh_interests(
+                    [bucket], is_full=True, model_version=model_version
+                )
+                remade += made.user_count
+                on_progress("rank states", bucket + 1, settings.bucket_count)
+        # Last: until now a row that is not there tells gateways nothing of its user.
+        stores.features.mark_filled(tenant)
     return RebuildSummary(rows=rows, items=items, remade_users=remade)
 
 
@@ -83,7 +89,7 @@ async def mend_bucket(
         if users:
             # First: a store that keeps the newer row would keep what differs.
             stores.features.forget_online(tenant, view.name, users)
-            wanted = rows.filter(rows[USER_ID].is_in(users))
+            wanted = rows.filter(rows[view.join_keys[0]].is_in(users))
             stores.features.write_online(tenant, view.name, to_write(view, wanted))
             count += len(users)
     return count
@@ -92,6 +98,12 @@ async def mend_bucket(
 def spaces_of(models: ModelRegistry, tenant: str) -> Sequence[str]:
     """Return the spaces of every model, ascending."""
     return sorted({model.space_id for model in models.list(tenant)})
+
+
+def _kept_fresh(models: ModelRegistry, tenant: str) -> tuple[str, ...]:
+    """Return whose rank states refreshes keep: the live model's (an empty name), and the shadow's."""
+    shadow = models.shadow(tenant)
+    return ("",) if shadow is None else ("", shadow.model_version)
 
 
 def _write_items(stores: Stores, tenant: str, space_id: str) -> int:

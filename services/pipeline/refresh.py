@@ -22,7 +22,7 @@ from driftline.v1 import encoder_service_pb2, forecaster_service_pb2
 
 from services.core.progress import Progress
 from services.core.schema import DEFAULT_TENANT
-from services.pipeline.compute import ComputeClient
+from services.pipeline.compute import Compute
 from services.pipeline.demand import DemandStores, refresh_demand
 from services.pipeline.erasure import erase_requested
 from services.pipeline.preprocess import PreprocessSummary, preprocess
@@ -90,21 +90,23 @@ class SpaceRefresh:
 
 def refresh(
     stores: Stores,
-    compute: ComputeClient,
+    compute: Compute,
     settings: Settings,
     *,
     tenant: str = DEFAULT_TENANT,
     is_full: bool = False,
+    parallel_calls: int = PARALLEL_CALLS,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> RefreshSummary:
     """Take everything that came in all the way to served features.
 
     Args:
         stores: event tables, feature writer, registry.
-        compute: client of encoder and forecaster.
+        compute: encoder and forecaster.
         settings: bucket count, clock.
         tenant: whose data.
         is_full: make every vector again, even where nothing changed.
+        parallel_calls: calls over buckets under way at once.
         on_progress: called with a stage's name, steps done, steps in all.
 
     Raises:
@@ -116,7 +118,9 @@ def refresh(
         stores.tables, stores.features, stores.models, stores.overlays, settings, tenant
     )
     on_progress("preprocess", 1, 1)
-    made = refresh_space(compute, settings, is_full=is_full, on_progress=on_progress)
+    made = refresh_space(
+        compute, settings, is_full=is_full, parallel_calls=parallel_calls, on_progress=on_progress
+    )
     items, interests, forecasts = made.items, made.interests, made.forecasts
     published = refresh_demand(stores.of_demand(), settings, tenant, items.space_id)
     on_progress("demand", 1, 1)
@@ -124,7 +128,10 @@ def refresh(
     if stores.models.live(tenant).space_id == items.space_id:
         stores.features.point_services(tenant, items.space_id)
     if (shadow := stores.models.shadow(tenant)) is not None:
-        refresh_space(compute, settings, model_version=shadow.model_version, is_full=is_full)
+        refresh_space(
+            compute, settings, model_version=shadow.model_version, is_full=is_full,
+            parallel_calls=parallel_calls,
+        )  # fmt: skip
     stores.tables.write_state(tenant, REFRESHED, refreshed_to_state(began))
     return RefreshSummary(
         preprocess=taken,
@@ -141,11 +148,12 @@ def refresh(
 
 
 def refresh_space(
-    compute: ComputeClient,
+    compute: Compute,
     settings: Settings,
     *,
     model_version: str = "",
     is_full: bool = False,
+    parallel_calls: int = PARALLEL_CALLS,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> SpaceRefresh:
     """Bring items, vectors and forecasts of one model's space up to date (empty: the live one's).
@@ -155,31 +163,37 @@ def refresh_space(
     by: _By = {"is_full": is_full, "model_version": model_version}
     items = compute.refresh_items(**by)
     on_progress("encode items", 1, 1)
+    calls = calls_of(settings.bucket_count, parallel_calls)
     interests = _each_call(
         lambda buckets: compute.refresh_interests(buckets, **by),
-        settings.bucket_count, "interest vectors", on_progress,
+        calls, parallel_calls, "interest vectors", on_progress,
     )  # fmt: skip
     forecasts = _each_call(
         lambda buckets: compute.refresh_forecasts(buckets, **by),
-        settings.bucket_count, "forecasts", on_progress,
+        calls, parallel_calls, "forecasts", on_progress,
     )  # fmt: skip
     compute.refresh_population(model_version=model_version)
     return SpaceRefresh(items=items, interests=interests, forecasts=forecasts)
 
 
-def calls_of(bucket_count: int) -> list[list[int]]:
-    """Return the buckets of each call."""
-    starts = range(0, bucket_count, BUCKETS_A_CALL)
-    return [list(range(start, min(start + BUCKETS_A_CALL, bucket_count))) for start in starts]
+def calls_of(bucket_count: int, parallel_calls: int = 1) -> list[list[int]]:
+    """Return the buckets of each call: few enough that calls at once have something to do."""
+    size = min(BUCKETS_A_CALL, -(-bucket_count // parallel_calls))
+    starts = range(0, bucket_count, size)
+    return [list(range(start, min(start + size, bucket_count))) for start in starts]
 
 
 def _each_call(
-    step: Callable[[list[int]], Answer], bucket_count: int, stage: str, on_progress: Progress
+    step: Callable[[list[int]], Answer],
+    calls: list[list[int]],
+    parallel_calls: int,
+    stage: str,
+    on_progress: Progress,
 ) -> list[Answer]:
     answers, done = [], 0
+    bucket_count = sum(map(len, calls))
     on_progress(stage, 0, bucket_count)
-    calls = calls_of(bucket_count)
-    with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
+    with ThreadPoolExecutor(parallel_calls) as pool:
         for buckets, answer in zip(calls, pool.map(step, calls), strict=True):
             answers.append(answer)
             done += len(buckets)

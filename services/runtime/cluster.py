@@ -28,7 +28,6 @@ from services.runtime.settings import Settings
 
 START_LIMIT_S = 240.0
 STOP_LIMIT_S = 40.0
-# CPUs are what Ray's books say; replicas share the real ones.
 # services/runtime/serve_process.py makes it; that file imports ray, this one must not.
 READY = "ready"
 # Ports kept for the replicas of one cluster, of each protocol. All lie below 32768: above it the
@@ -36,6 +35,7 @@ READY = "ready"
 REPLICA_PORTS = 20
 REPLICA_HTTP_BASE = 30_000
 REPLICA_GRPC_BASE = 31_000
+# CPUs are what Ray's books say; replicas share the real ones.
 LOGICAL_CPUS = 16
 OBJECT_STORE_BYTES = 80_000_000
 # Inherited by every process of the cluster, so that none is forgotten.

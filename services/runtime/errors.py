@@ -4,11 +4,13 @@
 miss the other.
 """
 
+import typing
 from dataclasses import dataclass
 
 import grpc
 from driftline.v1.error_reason_pb2 import ErrorReason
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
     BadRequest,
     ErrorInfo,
@@ -146,6 +148,21 @@ def failure_of(error: BaseException, request_id: str) -> Failure:
             (REQUEST_ID_KEY, request_id),
         ),
     )
+
+
+def told_by(error: grpc.RpcError) -> ErrorInfo:
+    """Return what a service of ours said of a failed call; empty where none of ours answered."""
+    info, trailing = ErrorInfo(), dict[str, bytes]()
+    pairs: typing.Any = error.trailing_metadata() or ()
+    trailing.update(pairs)
+    try:
+        status = Status.FromString(trailing.get(DETAILS_KEY, b""))
+    except DecodeError:  # a stranger's
+        return info
+    for detail in status.details:
+        if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+            return info
+    return ErrorInfo()
 
 
 def _entry(kind: type[errors.CoreError]) -> "tuple[grpc.StatusCode, ErrorReason.ValueType]":

@@ -67,11 +67,9 @@ class Gatekeeper:
         ring: KeyRing,
         tokens: Tokens | None = None,
         key_set: KeySetSource | None = None,
-        read: Callable[[KeySetSource], bytes] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ring, self._tokens, self._key_set = ring, tokens, key_set
-        self._read = read or _read_key_set
         self._clock, self._latest = clock, 0.0
         self._wants_key_set = asyncio.Event()
         self._read_at = self._tried_at = -KEY_SET_TRUSTED_S
@@ -128,7 +126,7 @@ class Gatekeeper:
         self._tried_at = time.monotonic()
         self._wants_key_set.clear()
         try:
-            content = await asyncio.to_thread(self._read, self._key_set)
+            content = await asyncio.to_thread(_read_key_set, self._key_set)
             self._tokens.use(content)
         except CoreError as error:
             log.error("cannot read the key set of tokens", problem=error.message)

@@ -1,15 +1,23 @@
 """What happens around every call, so that handlers do none of it.
 
 From outside in: request id, log line and metrics; errors to statuses; who calls, and whether they
-may; their quota and the server's limit; the request's rules; the deadline; then the handler of the
-caller's tenant. Health checks pass untouched.
+may; their quota and the server's limit; the request's bytes and their rules; the deadline; then the
+handler of the caller's tenant. So nothing is kept of a request whose caller is not let in. Health
+checks pass by (open_calls.py).
 """
 
 import asyncio
 import re
-import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,12 +34,14 @@ from services.core.errors import (
     Unauthenticated,
 )
 from services.core.schema import DEFAULT_TENANT
+from services.runtime.arriving import received
 from services.runtime.errors import REQUEST_ID_KEY, DeadlinePassed, Failure, failure_of
 from services.runtime.guard import INVALID, Guard, OpenDoor
-from services.runtime.logs import call_log, trace_of
+from services.runtime.logs import CallLines, call_log, trace_of
 from services.runtime.method_table import MethodTable, WrappingTable
 from services.runtime.metrics import Metrics
 from services.runtime.quotas import Meter, QuotaConfig, Quotas
+from services.runtime.request_ids import request_ids
 from services.runtime.validation import Rules
 from services.store.disk import told
 
@@ -62,6 +72,8 @@ class Limits:
     default_deadline_s: float
     # The same for a call whose answer is a stream.
     default_stream_deadline_s: float = 3600.0
+    # Longest a request may take to come in, seconds.
+    request_s: float = 30.0
 
 
 async def only_one_tenant(tenant: str) -> RegisterTenant:
@@ -97,9 +109,15 @@ class Calls:
     """
 
     def __init__(
-        self, rules: Rules, limits: Limits, metrics: Metrics, access: Access | None = None
+        self,
+        rules: Rules,
+        limits: Limits,
+        metrics: Metrics,
+        lines: CallLines,
+        access: Access | None = None,
     ) -> None:
         self._rules, self._limits, self._metrics = rules, limits, metrics
+        self._lines, self._ids = lines, request_ids()
         access = access or Access()
         self._guard, self._open_tenant = access.guard, access.open_tenant
         self._quotas = Quotas(access.quotas)
@@ -124,25 +142,26 @@ class Calls:
             request_type=parse.__self__.DESCRIPTOR.full_name,
             parse=parse,
             behaviours={DEFAULT_TENANT: _behaviour(handler)},
-            log=call_log(name),
+            log=call_log(name, self._lines),
         )
 
-        async def call(data: bytes, context: "Context") -> Any:
-            return await self._observed(method, data, context)
+        async def call(_: Any, context: "Context") -> Any:
+            return await self._observed(method, context)
 
-        async def stream(data: bytes, context: "Context") -> AsyncIterator[Any]:
+        async def stream(_: Any, context: "Context") -> AsyncIterator[Any]:
             # Closed at once where the caller goes away between two parts.
-            async with aclosing(self._observed_stream(method, data, context)) as responses:
+            async with aclosing(self._observed_stream(method, context)) as responses:
                 async for response in responses:
                     yield response
 
-        # No deserializer: a call that is refused is not even parsed.
+        # As a stream of requests: so it is called before the one request is in, and reads it when it is due
+        # (arriving.py). No deserializer: a call that is refused is not even parsed.
         if handler.response_streaming:
-            streamed: Handler = grpc.unary_stream_rpc_method_handler(
+            streamed: Handler = grpc.stream_stream_rpc_method_handler(
                 stream, response_serializer=handler.response_serializer
             )
             return streamed
-        wrapped: Handler = grpc.unary_unary_rpc_method_handler(
+        wrapped: Handler = grpc.stream_unary_rpc_method_handler(
             call, response_serializer=_serializer(handler)
         )
         return wrapped
@@ -152,7 +171,7 @@ class Calls:
         behaviour: Any = handler.stream_stream
 
         async def stream(requests: Any, context: "Context") -> AsyncIterator[Any]:
-            request_id, header = _arrival(context)
+            request_id, header = _arrival(context, self._ids)
             try:
                 self._guard.principal(header)
             except CoreError as error:
@@ -166,15 +185,15 @@ class Calls:
         )
         return guarded
 
-    async def _observed(self, method: _Method, data: bytes, context: "Context") -> Any:
+    async def _observed(self, method: _Method, context: "Context") -> Any:
         """Run a call, tell the caller how it went, and count and log it once."""
-        request_id, header = _arrival(context)
+        request_id, header = _arrival(context, self._ids)
         caller, code = _NOBODY, "OK"
         started = time.perf_counter()
         self._metrics.call_started()
         try:
             caller = self._guard.principal(header)
-            response = await self._limited(method, caller, data, context)
+            response = await self._limited(method, caller, context)
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             return response
         except asyncio.CancelledError:
@@ -186,20 +205,20 @@ class Calls:
             code = failure.code.name
         finally:
             self._ended(method, caller, code, started, request_id)
-        # Last, as the others: whoever has an answer finds its line in the log.
+        # Last: whoever is told of a failure finds its line in the log.
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def _observed_stream(
-        self, method: _Method, data: bytes, context: "Context"
+        self, method: _Method, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         """Run a call whose answer is a stream; see `_observed`."""
-        request_id, header = _arrival(context)
+        request_id, header = _arrival(context, self._ids)
         caller, code = _NOBODY, "OK"
         started = time.perf_counter()
         self._metrics.call_started()
         try:
             caller = self._guard.principal(header)
-            async with aclosing(self._limited_stream(method, caller, data, context)) as responses:
+            async with aclosing(self._limited_stream(method, caller, context)) as responses:
                 async for response in responses:
                     yield response
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -236,17 +255,18 @@ class Calls:
             self._quotas.leave(caller, meter)
 
     async def _limited_stream(
-        self, method: _Method, caller: Principal, data: bytes, context: "Context"
+        self, method: _Method, caller: Principal, context: "Context"
     ) -> AsyncGenerator[Any, None]:
         meter = self._admit(method, caller)
         has_deadline = context.time_remaining() is not None
         seconds = None if has_deadline else self._limits.default_stream_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
-            self._rules.check_bytes(method.request_type, data)
+            data = await received(context, method.name, self._limits.request_s)
+            request = self._rules.parsed(method.request_type, data, method.parse)
             async with allowed:
                 behaviour = await self._behaviour(method, caller.tenant)
-                async for response in behaviour(method.parse(data), context):
+                async for response in behaviour(request, context):
                     yield response
         except TimeoutError:
             if seconds is None or not allowed.expired():
@@ -255,30 +275,29 @@ class Calls:
         finally:
             self._leave(caller, meter)
 
-    async def _limited(
-        self, method: _Method, caller: Principal, data: bytes, context: "Context"
-    ) -> Any:
+    async def _limited(self, method: _Method, caller: Principal, context: "Context") -> Any:
         meter = self._admit(method, caller)
         try:
-            self._rules.check_bytes(method.request_type, data)
+            data = await received(context, method.name, self._limits.request_s)
+            request = self._rules.parsed(method.request_type, data, method.parse)
             behaviour = method.behaviours.get(caller.tenant)
             if behaviour is None:
                 behaviour = await self._behaviour(method, caller.tenant)
             # gRPC itself cancels a call at its client's deadline.
             if context.time_remaining() is not None:
-                return await behaviour(method.parse(data), context)
-            return await self._within_default(method, behaviour, data, context)
+                return await behaviour(request, context)
+            return await self._within_default(method, behaviour, request, context)
         finally:
             self._leave(caller, meter)
 
     async def _within_default(
-        self, method: _Method, behaviour: Callable[..., Any], data: bytes, context: "Context"
+        self, method: _Method, behaviour: Callable[..., Any], request: Any, context: "Context"
     ) -> Any:
         seconds = self._limits.default_deadline_s
         allowed = asyncio.timeout(seconds)
         try:
             async with allowed:
-                return await behaviour(method.parse(data), context)
+                return await behaviour(request, context)
         except TimeoutError:
             if not allowed.expired():
                 raise
@@ -353,7 +372,7 @@ def _seen_by(context: "Context", error: Exception) -> Exception:
     return error
 
 
-def _arrival(context: "Context") -> tuple[str, str | None]:
+def _arrival(context: "Context", ids: Iterator[str]) -> tuple[str, str | None]:
     """Return the id of this request, the caller's where it is one, and the credential that came along."""
     request_id, header, headers = "", None, 0
     for key, value in context.invocation_metadata() or ():
@@ -362,4 +381,4 @@ def _arrival(context: "Context") -> tuple[str, str | None]:
         elif key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             request_id = request_id or value
     # Of several it is not known which one an earlier hop looked at.
-    return request_id or secrets.token_hex(16), header if headers == 1 else None
+    return request_id or next(ids), header if headers == 1 else None

@@ -15,13 +15,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.core.errors import CoreError
+from services.runtime.checks import Check, Checks
 from services.runtime.guard import Gatekeeper, gatekeeper
 from services.runtime.interceptors import Access, Calls, Limits, OpenTenant, only_one_tenant
+from services.runtime.logs import CallLines
 from services.runtime.method_table import MethodTable
 from services.runtime.metrics import Metrics
+from services.runtime.open_calls import OpenCalls
+from services.runtime.open_files import connections_within, limit
 from services.runtime.quotas import QuotaConfig
 from services.runtime.settings import Settings
 from services.runtime.validation import shared_rules
+from services.store.files import replace_file
 
 log = structlog.get_logger()
 
@@ -36,6 +41,8 @@ class Service:
     # driftline.v1.InterestService
     full_name: str
     register: Register
+    # What its health hangs on, looked at every `poll_s`; None: it serves while the process does.
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +81,18 @@ async def serving(
     limits = Limits(
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_s=settings.default_deadline_s,
+        request_s=settings.request_s,
     )
     table = MethodTable()
     server = grpc.aio.server(handlers=(table,), options=_options(settings))
-    wrapping = Calls(rules, limits, metrics, _access(settings, keeper, open_tenant)).around(table)
+    lines = CallLines(settings.log_every_s)
+    access = _access(settings, keeper, open_tenant)
+    wrapping = Calls(rules, limits, metrics, lines, access).around(table)
     for service in services:
         service.register(wrapping)
     status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, table)
+    # By name, beside the table: a queue of their own, so that probes pass where calls are refused.
+    health_pb2_grpc.add_HealthServicer_to_server(status, OpenCalls(server, settings.request_s))
     names = [service.full_name for service in services]
     shown = reflection.aio.ReflectionServicer(
         [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -96,12 +107,17 @@ async def serving(
         await server.start()
         for name in ("", *names):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        checks = Checks(status, {s.full_name: s.check for s in services if s.check is not None})
+        await checks.look()
+        looking = asyncio.create_task(checks.keep_looking(settings.poll_s))
+        stack.callback(looking.cancel)
         try:
             yield Serving(port=port, metrics_port=metrics_port)
         finally:
             # Load balancers look at health first; then nothing new is taken.
             await status.enter_graceful_shutdown()
             await server.stop(settings.drain_s)
+            lines.flush()
 
 
 async def serve_until_stopped(
@@ -126,9 +142,7 @@ async def serve_until_stopped(
 def announce(settings: Settings, where: Serving) -> None:
     """Log the ports, and write them to `settings.port_file` in one atomic step."""
     if settings.port_file:
-        staged = settings.port_file.with_name(f".{settings.port_file.name}.new")
-        staged.write_text(f"{where.port} {where.metrics_port}\n")
-        staged.replace(settings.port_file)
+        replace_file(settings.port_file, f"{where.port} {where.metrics_port}\n".encode())
     log.info("serving", host=settings.host, port=where.port, metrics_port=where.metrics_port)
 
 
@@ -208,13 +222,30 @@ def is_loopback(host: str) -> bool:
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
-    limit = settings.max_message_mib << 20
-    return [
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", limit),
+    longest = settings.max_message_mib << 20
+    options = [
+        ("grpc.max_receive_message_length", longest),
+        ("grpc.max_send_message_length", longest),
         # gRPC's default is to share, and two stray processes would then split the calls.
         ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_connection_idle_ms", round(1e3 * settings.idle_connection_s)),
+        ("grpc.server_handshake_timeout_ms", round(1e3 * settings.handshake_s)),
     ]
+    if settings.max_waiting_calls:
+        # Between the two a new call is refused with a probability that grows from 0 to 1.
+        options += [
+            ("grpc.server.max_pending_requests", settings.max_waiting_calls // 2),
+            ("grpc.server.max_pending_requests_hard_limit", settings.max_waiting_calls),
+        ]
+    if most := settings.max_calls_per_connection:
+        # Calls that have ended count until Python lets go of them; without room for those, polite clients of a busy
+        # server would be refused.
+        options += [
+            ("grpc.max_concurrent_streams", most),
+            ("grpc.http2.max_deallocating_streams", max(100, most)),
+        ]
+    connections = connections_within(limit(), settings.max_connections)
+    return [*options, ("grpc.max_allowed_incoming_connections", connections)]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:

@@ -10,7 +10,8 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypedDict, TypeVar
 
 import grpc
 import structlog
@@ -27,6 +28,29 @@ log = structlog.get_logger()
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """What a refresh call asks for: what, whose, and how thoroughly."""
+
+    tenant: str
+    # None named means all.
+    buckets: tuple[int, ...] = ()
+    is_full: bool
+    # Empty means the live one.
+    model_version: str
+
+    def by(self) -> "By":
+        """Return how to refresh."""
+        return {"is_full": self.is_full, "model_version": self.model_version}
+
+
+class By(TypedDict):
+    """How to refresh."""
+
+    is_full: bool
+    model_version: str
 
 
 class CallContext(Protocol):

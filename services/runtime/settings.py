@@ -1,6 +1,6 @@
 """Every setting of every process, read from the environment once, in `main.py`.
 
-`os.environ` appears in this file only (through pydantic-settings). Each variable is `DRIFTLINE_`
+Nothing else reads `os.environ`; who starts a process hands it on as it is. Each variable is `DRIFTLINE_`
 and the field's name in capitals: `DRIFTLINE_DATA_DIR`. A bad value stops the process with the
 variable's name.
 """
@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     # Gateway.
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
-    # Prometheus metrics over HTTP on the same host; 0 turns them off.
+    # Prometheus metrics over HTTP on the same host; 0 turns them off (`driftline up` and the demo then
+    # pick a free one).
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -78,8 +79,23 @@ class Settings(BaseSettings):
     writer: str = Field(default="gateway-0", pattern=r"^[a-z0-9-]{1,64}$")
     # Calls served at once; more are refused with RESOURCE_EXHAUSTED.
     max_concurrent_calls: int = Field(default=256, ge=1)
+    # Calls that wait for their turn, health checks apart. Above half of it some new ones are refused, at it all:
+    # below Python and unseen, with CANCELLED and no details. 0: gRPC's own, some from 1000, all from 3000.
+    max_waiting_calls: int = Field(default=32, ge=0, le=100_000)
+    # Calls at once on one connection; a gRPC client keeps more to itself until one ends, so that half of what may
+    # wait, or less, spares a client whose calls come in bursts any refusal. 0: no limit.
+    max_calls_per_connection: int = Field(default=16, ge=0)
+    # Connections at once, 16 KiB each; one more is closed as it comes. 0, or more than the limit of open files leaves:
+    # so many as it leaves.
+    max_connections: int = Field(default=16_384, ge=0)
+    # A connection without a call is closed after the first, one that has not finished its handshake after the
+    # second, seconds.
+    idle_connection_s: float = Field(default=300.0, gt=0, le=86_400)
+    handshake_s: float = Field(default=10.0, gt=0, le=3600)
     # Longest a call may take where the client sets no deadline, seconds.
     default_deadline_s: float = Field(default=10.0, gt=0)
+    # Longest a request may take to come in, seconds.
+    request_s: float = Field(default=30.0, gt=0, le=3600)
     # Longest request or response, MiB; 1,000 of the largest items are 20.
     max_message_mib: int = Field(default=32, ge=1, le=1024)
     # How long calls under way may still take after SIGTERM, seconds.
@@ -93,6 +109,9 @@ class Settings(BaseSettings):
     # Seconds between looks for a new index, model or erasure.
     poll_s: float = Field(default=1.0, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # The log's lines of calls that went well are written together, at most so many seconds late; 0: each
+    # at once. What a killed process had not written is lost.
+    log_every_s: float = Field(default=0.05, ge=0)
 
     # Encoder and forecaster on Ray Serve.
     serve_host: str = "127.0.0.1"
@@ -125,6 +144,8 @@ class Settings(BaseSettings):
     encoder_num_gpus: float = Field(default=0.0, ge=0)
     # Compute in bfloat16: faster on recent processors and GPUs, cosine to float32 >= 0.999.
     encoder_bf16: bool = False
+    # Compile the text model by torch.compile: a minute at the start, and what it gains was never measured.
+    encoder_compile: bool = False
     forecaster_replicas: int = Field(default=1, ge=1)
     forecaster_max_replicas: int = Field(default=0, ge=0)
     forecaster_num_cpus: float = Field(default=1.0, gt=0)

@@ -4,6 +4,8 @@ The SDK's stubs carry no rules, so the full contracts (`rules.binpb`, made by `m
 here in a descriptor pool of their own, and a request's bytes are parsed there once more.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from protovalidate import Validator
 
 from services.runtime.crowds import Shape, crowded, shape_of
 from services.runtime.errors import InvalidRequest
+from services.runtime.plain_rules import Plain, plain_of
 
 RULES_PATH = Path(__file__).with_name("rules.binpb")
 # Larger messages are looked through for lists that are too long before they are parsed.
@@ -25,20 +28,22 @@ SMALL_BYTES = 1 << 10
 class Rules:
     """The rules of every message. Making one takes some 50 ms; share it. Safe between threads."""
 
-    def __init__(self, path: Path = RULES_PATH) -> None:
+    def __init__(self) -> None:
         self._pool = descriptor_pool.DescriptorPool()
-        files = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
+        files = descriptor_pb2.FileDescriptorSet.FromString(RULES_PATH.read_bytes())
         for file in files.file:
             self._pool.Add(file)
         self._validator = Validator()
         self._type_named = lru_cache(maxsize=None)(self._find)
         self._shape_named = lru_cache(maxsize=None)(self._shape)
+        self._plain_named = lru_cache(maxsize=None)(self._plain)
 
     def warm(self, *full_names: str) -> None:
         """Compile the rules of these messages now instead of at the first calls."""
         for name in full_names:
             self._validator.collect_violations(self._type_named(name)())
             self._shape_named(name)
+            self._plain_named(name)
 
     def requests_of(self, service: str) -> tuple[str, ...]:
         """Return the request messages of a service, like driftline.v1.InterestService."""
@@ -52,6 +57,23 @@ class Rules:
             InvalidRequest: names every bad field and what is allowed.
         """
         self.check_bytes(message.DESCRIPTOR.full_name, message.SerializeToString())
+
+    def parsed(self, full_name: str, data: bytes, parse: Callable[[bytes], Any]) -> Any:
+        """Return a request of the stubs that keeps its rules. Raises as `check_bytes`.
+
+        Args:
+            full_name: of the message, like driftline.v1.GetInterestRequest.
+            data: it, serialized.
+            parse: makes the stubs' message of it.
+        """
+        plain = self._plain_named(full_name)
+        if plain is not None and len(data) <= LARGE_BYTES:
+            with suppress(DecodeError):  # `check_bytes` says it
+                request = parse(data)
+                if plain.holds(request):
+                    return request
+        self.check_bytes(full_name, data)
+        return parse(data)
 
     def check_bytes(self, full_name: str, data: bytes) -> None:
         """Check a serialized message, like driftline.v1.GetInterestRequest.
@@ -85,6 +107,12 @@ class Rules:
 
     def _shape(self, full_name: str) -> Shape:
         return shape_of(self._pool.FindMessageTypeByName(full_name), self._pool)
+
+    def _plain(self, full_name: str) -> Plain | None:
+        """Return which messages of a type need no validator."""
+        kind = self._type_named(full_name)
+        needed = {path.partition("[")[0] for path, _ in self._violations(kind())}
+        return plain_of(kind.DESCRIPTOR, self._pool, needed)
 
     def _find(self, full_name: str) -> type[Message]:
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(full_name))

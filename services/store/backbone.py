@@ -22,29 +22,28 @@ from services.store.backbone_files import (
     is_decoder,
     open_model,
 )
+from services.store.feed import Feed, feed_of
 from services.store.int8 import quantise
 
 if TYPE_CHECKING:
     import torch
 
-# Rows of one forward pass; texts are sorted by length, so little of it is padding.
-BATCH_ROWS = 64
-# Never more tokens in one pass than this, padding included.
-BATCH_TOKENS = 8192
+# Of batches for training: rows, and tokens with padding. What serves asks feed_of.
+BATCH_ROWS, BATCH_TOKENS = 64, 8192
 
 
 class Backbone:
     """A loaded text model. Safe to call from many threads; each call runs on its own."""
 
     def __init__(
-        self, spec: BackboneSpec, tokenizer: Any, model: "torch.nn.Module", device: str
+        self, spec: BackboneSpec, tokenizer: Any, model: "torch.nn.Module", feed: Feed
     ) -> None:
         import threading
 
         self.spec = spec
         self._tokenizer = tokenizer
         self._model = model
-        self._device = device
+        self._feed = feed
         # A fast tokenizer fails when two threads set its truncation at once.
         self._tokenizing = threading.Lock()
 
@@ -80,8 +79,8 @@ class Backbone:
         out_DB = np.empty((len(distinct), self.width), np.float32)
         token_ids = self._token_ids(distinct)
         done = 0
-        for rows in length_batches([len(ids) for ids in token_ids]):
-            out_DB[rows] = self._forward([token_ids[row] for row in rows])
+        for rows, fetched in self._passes(token_ids):
+            out_DB[rows] = fetched()
             done += len(rows)
             if on_progress is not None:
                 on_progress(done, len(distinct))
@@ -92,19 +91,29 @@ class Backbone:
         with self._tokenizing:
             return tokenise(self._tokenizer, texts, self.spec.max_tokens)
 
-    def _forward(self, token_ids: list[list[int]]) -> F32:
+    def _passes(self, token_ids: list[list[int]]) -> Iterator[tuple[list[int], Callable[[], F32]]]:
+        """Yield rows, and what waits for their vectors; the device is given the next pass before."""
+        before: tuple[list[int], Callable[[], F32]] | None = None
+        lengths = [len(ids) for ids in token_ids]
+        for rows in length_batches(lengths, self._feed.rows, self._feed.tokens):
+            given = rows, self._forward([token_ids[row] for row in rows])
+            if before is not None:
+                yield before
+            before = given
+        if before is not None:
+            yield before
+
+    def _forward(self, token_ids: list[list[int]]) -> Callable[[], F32]:
         import torch
 
         with torch.inference_mode():
             ids_NT, mask_NT = (
-                array.to(self._device)
-                for array in pad_right(token_ids, self._tokenizer.pad_token_id)
+                self._feed.send(tensor)
+                for tensor in pad_right(token_ids, self._tokenizer.pad_token_id)
             )
             hidden_NTB = self._model(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
             pooled_NB = pool_tokens(hidden_NTB.float(), mask_NT, self.spec.pooling)
-            unit_NB = torch.nn.functional.normalize(pooled_NB, dim=1)
-        result: F32 = unit_NB.cpu().numpy()
-        return result
+            return self._feed.fetch(torch.nn.functional.normalize(pooled_NB, dim=1))
 
 
 def tokenise(tokenizer: Any, texts: list[str], max_tokens: int) -> list[list[int]]:
@@ -143,6 +152,7 @@ def load_backbone(
     device: str = "cpu",
     is_bf16: bool = False,
     is_int8: bool = False,
+    is_compiled: bool = False,
 ) -> Backbone:
     """Load a text model.
 
@@ -158,6 +168,8 @@ def load_backbone(
         is_bf16: compute in bfloat16: faster on recent processors, cosine to float32 >= 0.999.
         is_int8: linear layers in int8: faster still, cosine >= 0.99; the vectors' space is another.
             On a CPU only; wins over `is_bf16`.
+        is_compiled: by torch.compile, which takes a minute at the first passes and a C++ compiler on
+            a CPU; not of int8.
 
     Raises:
         InvalidArgument: no such model, no safetensors weights, other weights than expected, or int8
@@ -187,10 +199,16 @@ def load_backbone(
         width=int(model.config.hidden_size),
         is_int8=is_int8,
     )
-    return Backbone(spec, tokenizer, model.to(device), device)
+    model = model.to(device)
+    if is_compiled and not is_int8:
+        # Any rows and any length by the same code.
+        model.compile(dynamic=True)
+    return Backbone(spec, tokenizer, model, feed_of(device, is_int8=is_int8))
 
 
-def load_spec(spec: BackboneSpec, *, device: str = "cpu", is_bf16: bool = False) -> Backbone:
+def load_spec(
+    spec: BackboneSpec, *, device: str = "cpu", is_bf16: bool = False, is_compiled: bool = False
+) -> Backbone:
     """Load the very backbone that a model was trained on. Raises as load_backbone."""
     return load_backbone(
         spec.name,
@@ -200,6 +218,7 @@ def load_spec(spec: BackboneSpec, *, device: str = "cpu", is_bf16: bool = False)
         device=device,
         is_bf16=is_bf16,
         is_int8=spec.is_int8,
+        is_compiled=is_compiled,
     )
 
 
@@ -230,13 +249,21 @@ def _distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return list(row_of), np.array(inverse, np.int64)
 
 
-def length_batches(lengths: list[int]) -> Iterator[list[int]]:
-    """Yield rows in batches of like length, longest first, so that a failure comes early."""
+def length_batches(
+    lengths: list[int], most_rows: int = BATCH_ROWS, most_tokens: int = BATCH_TOKENS
+) -> Iterator[list[int]]:
+    """Yield rows in batches of like length, longest first, so that a failure comes early.
+
+    Args:
+        lengths: tokens of each text.
+        most_rows: of a batch.
+        most_tokens: of a batch, padding included.
+    """
     batch: list[int] = []
     for row in np.argsort(-np.array(lengths), kind="stable").tolist():
         # The first row is the longest of its batch.
         width = lengths[batch[0]] if batch else lengths[row]
-        if batch and (len(batch) == BATCH_ROWS or width * (len(batch) + 1) > BATCH_TOKENS):
+        if batch and (len(batch) == most_rows or width * (len(batch) + 1) > most_tokens):
             yield batch
             batch = []
         batch.append(row)

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from services.core import schema as names
 from services.core.errors import CoreError, DependencyUnavailable, InvalidArgument, NotReady
 from services.core.views import View, view_named, views_of
 from services.store import (
+    filled,
     offline_parts,
     redis_erasure,
     redis_writer,
@@ -27,7 +28,9 @@ from services.store.erasing import Left, Removed
 from services.store.feast_config import FeastConfig
 from services.store.frames import conform
 from services.store.layout import Layout, read_json, write_json
+from services.store.redis_client import open_client
 from services.store.redis_erasure import delete_hashes
+from services.store.redis_faults import unavailable
 from services.store.turns import PUBLISH_LOCK
 from services.store.wire import entity_key, redis_key, redis_time_field
 
@@ -67,8 +70,11 @@ class FeastFeatures:
         with self._alone(tenant), _named("the Feast registry"):
             self._store(tenant).apply(definitions(space_id, self._offline_root(tenant)))
             if self._config.is_sqlite:
-                with closing(sqlite3.connect(folder / "online.db")) as connection:
+                with closing(sqlite3.connect(self._online_file(tenant))) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
+        if not (self._config.is_sqlite or filled.was_filled(self._layout, tenant)):
+            # Nobody has a row yet. A store that an older version filled is taken as it is.
+            self.mark_filled(tenant)
         self._config.write_yaml(tenant, folder)
         if not read_json(folder / _SERVED):
             self.point_services(tenant, space_id)
@@ -84,27 +90,37 @@ class FeastFeatures:
             self._store(tenant).apply(services(space_id, self._offline_root(tenant)))
             write_json(served, {"space_id": space_id})
 
+    def mark_filled(self, tenant: str) -> None:
+        """Say that the online store has every row of a tenant."""
+        if not self._config.is_sqlite:
+            filled.mark_filled(self._config.redis_url, self._layout, tenant)
+
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
         """Write rows, stamped with their computed time.
 
         Raises:
             InvalidArgument: rows lack columns; or, on SQLite, the process does not run in UTC.
         """
-        if rows.is_empty():
-            return
+        self.write_online_views(tenant, {view: rows})
+
+    def write_online_views(self, tenant: str, rows_of: Mapping[str, pl.DataFrame]) -> None:
+        """Write rows of several views, on SQLite all or none of them. Raises as `write_online`."""
         if self._config.is_sqlite and time.localtime().tm_gmtoff:
             raise InvalidArgument("TZ", "Feast's SQLite store keeps local times; run with TZ=UTC")
-        stamped = conform(
-            view_named(view), rows.with_columns(pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME))
-        )
-        self._check_applied(tenant, view)
+        stamped = []
+        for view, rows in rows_of.items():
+            if not rows.is_empty():
+                known = pl.col(names.COMPUTED_TIME).alias(names.KNOWN_TIME)
+                spec = view_named(view)
+                stamped.append((spec, conform(spec, rows.with_columns(known))))
+                self._check_applied(tenant, view)
         if not self._config.is_sqlite:
             with _named("the online store"):
-                redis_writer.write_rows(self._config.redis_url, tenant, view_named(view), stamped)
-            return
-        path = self._layout.feast_dir(tenant) / "online.db"
-        with self._alone(tenant), _named("the online store"):
-            sqlite_writer.write_rows(path, tenant, view_named(view), stamped)
+                for spec, rows in stamped:
+                    redis_writer.write_rows(self._config.redis_url, tenant, spec, rows)
+        elif stamped:
+            with self._alone(tenant), _named("the online store"):
+                sqlite_writer.write_rows(self._online_file(tenant), tenant, stamped)
 
     def append_offline(
         self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame
@@ -167,18 +183,16 @@ class FeastFeatures:
                 )
 
     def _forget_redis(self, tenant: str, view: str, keys: list[bytes]) -> None:
-        import redis
-
         # Without its time a row is not there, and any other is newer.
         field = redis_time_field(view)
-        with redis.Redis.from_url(self._config.redis_url, socket_timeout=_BUSY_S) as client:
+        with open_client(self._config.redis_url) as client:
             pipe = client.pipeline(transaction=False)
             for key in keys:
                 pipe.hdel(redis_key(tenant, key), field)
             pipe.execute()
 
     def _erase_sqlite(self, tenant: str, space_id: str, keys: list[bytes]) -> None:
-        path = self._layout.feast_dir(tenant) / "online.db"
+        path = self._online_file(tenant)
         if not path.exists():
             return
         with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
@@ -274,7 +288,7 @@ class FeastFeatures:
                 lock.acquire()
             except LockTimeout:
                 raise DependencyUnavailable(
-                    "the feature store", f"is held by another process ({folder / 'publish.lock'})"
+                    "the feature store", f"is held by another process ({folder / PUBLISH_LOCK})"
                 ) from None
             try:
                 yield
@@ -290,7 +304,7 @@ def _named(what: str) -> Iterator[None]:
     except CoreError:
         raise
     except Exception as error:
-        raise DependencyUnavailable(what, f"failed ({error})") from error
+        raise unavailable(what, error) from error
 
 
 def _online_user_views(space_id: str) -> list[View]:

@@ -56,10 +56,11 @@ def conform(view: View, rows: pl.DataFrame, *, has_known_time: bool = True) -> p
     missing = [name for name in wanted if name not in rows.columns]
     if missing:
         raise InvalidArgument("rows", f"{view.name} needs the columns {', '.join(missing)}")
-    try:
-        rows = rows.select(pl.col(name).cast(dtype) for name, dtype in wanted.items())
-    except pl.exceptions.PolarsError as error:
-        raise InvalidArgument("rows", f"{view.name}: {error}") from error
+    if [*rows.schema.items()] != [*wanted.items()]:
+        try:
+            rows = rows.select(pl.col(name).cast(dtype) for name, dtype in wanted.items())
+        except pl.exceptions.PolarsError as error:
+            raise InvalidArgument("rows", f"{view.name}: {error}") from error
     nulls = [name for name in wanted if rows[name].null_count()]
     if nulls:
         raise InvalidArgument("rows", f"{view.name} has nulls in {', '.join(nulls)}")
@@ -74,12 +75,18 @@ def kept_columns(view: View, columns: Sequence[str] | None) -> list[str] | None:
 
 
 def newest_rows(view: View, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the row with the newest computed time of each user (and period, if the view has)."""
-    return (
-        rows.sort(names.COMPUTED_TIME)
-        .unique(list(view.join_keys), keep="last", maintain_order=True)
-        .sort(*view.join_keys)
-    )
+    """Return the row with the newest computed time of each user (and period, if the view has); in their order."""
+    keys = list(view.join_keys)
+    if len(rows) < 2:
+        return rows
+    return rows.sort(*keys, names.COMPUTED_TIME).unique(keys, keep="last", maintain_order=True)
+
+
+def unpublished_rows(fresh: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+    """Return the fresh rows that are not published, or published otherwise; times do not count."""
+    mine = fresh.drop(names.COMPUTED_TIME, names.KNOWN_TIME)
+    theirs = published.select(mine.columns).cast(mine.schema)
+    return fresh.filter(~mine.hash_rows().is_in(theirs.hash_rows().implode()))
 
 
 def rows_frame(
@@ -116,13 +123,13 @@ def rows_frame(
 
 def by_period_frame(
     granularity: Granularity,
-    user_ids: Sequence[str],
+    user_ids: Sequence[str] | pl.Series,
     period_P: NDArray[np.int64],
     vec_PD: F32,
     event_count_P: NDArray[np.int64],
     *,
     model_version: str,
-    known_times: Sequence[datetime],
+    known_times: Sequence[datetime] | pl.Series,
     computed_time: datetime,
 ) -> pl.DataFrame:
     """Return rows of interest_{g}_by_period, one per user and period.
@@ -137,19 +144,22 @@ def by_period_frame(
         known_times: when each could have been known.
         computed_time: when they were computed.
     """
-    spans = {ordinal: Period(granularity, ordinal) for ordinal in np.unique(period_P).tolist()}
-    periods = [spans[ordinal] for ordinal in period_P.tolist()]
+    # Periods are few and rows are many: each is named and timed once.
+    ordinals, row_P = np.unique(period_P, return_inverse=True)
+    periods = [Period(granularity, ordinal) for ordinal in ordinals.tolist()]
+    starts = pl.Series([period.start for period in periods], dtype=TIME)
+    ends = pl.Series([period.end for period in periods], dtype=TIME)
     return pl.DataFrame(
         {
-            names.USER_ID: pl.Series(list(user_ids), dtype=pl.String),
-            names.PERIOD: pl.Series([period.name for period in periods], dtype=pl.String),
+            names.USER_ID: pl.Series(user_ids, dtype=pl.String),
+            names.PERIOD: pl.Series([period.name for period in periods], dtype=pl.String)[row_P],
             names.VEC: vectors_column(vec_PD),
-            names.MODEL_VERSION: pl.Series([model_version] * len(periods), dtype=pl.String),
+            names.MODEL_VERSION: pl.repeat(model_version, len(row_P), dtype=pl.String, eager=True),
             names.EVENT_COUNT: pl.Series(event_count_P, dtype=pl.Int64),
-            names.PERIOD_START: pl.Series([period.start for period in periods], dtype=TIME),
-            names.PERIOD_END: pl.Series([period.end for period in periods], dtype=TIME),
-            names.KNOWN_TIME: pl.Series(list(known_times), dtype=TIME),
-            names.COMPUTED_TIME: pl.Series([computed_time] * len(periods), dtype=TIME),
+            names.PERIOD_START: starts[row_P],
+            names.PERIOD_END: ends[row_P],
+            names.KNOWN_TIME: pl.Series(known_times, dtype=TIME),
+            names.COMPUTED_TIME: pl.repeat(computed_time, len(row_P), dtype=TIME, eager=True),
         }
     )
 

@@ -44,6 +44,13 @@ class InterestReads(ABC):
             NotReady: the view was never applied. DependencyUnavailable: the store does not answer.
         """
 
+    async def check(self, tenant: str) -> None:  # noqa: B027 - a file has no way to come back empty
+        """Ask whether the store answers and has a tenant's rows.
+
+        Raises:
+            DependencyUnavailable: it does not, or has lost them.
+        """
+
     async def interest(
         self, tenant: str, space_id: str, user_id: str, granularity: Granularity
     ) -> InterestVector | None:

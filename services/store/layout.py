@@ -8,7 +8,7 @@ ROOT/{tenant}/vectors/{space_id}        Delta table of item text vectors
 ROOT/{tenant}/index/{space_id}/         generations of the catalogue, CURRENT
 ROOT/{tenant}/models/                   model folders, STAGES.json
 ROOT/{tenant}/training/                 states of a training that is not done
-ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/, declared/{space_id}.json
+ROOT/{tenant}/feast/                    online.db, registry.db, offline/{view}/, declared/{space_id}.json, filled.json
 ROOT/{tenant}/overlays.db              what users said of their portraits
 ROOT/{tenant}/receipts.db              what erasures did
 ROOT/{tenant}/leases/                   long reads that erasures wait for
@@ -117,6 +117,10 @@ class Layout:
     def declared_file(self, tenant: str, space: str) -> Path:
         """Return the document that says when a space's views were first declared."""
         return self.feast_dir(tenant) / "declared" / f"{_checked('space_id', space, _NAME)}.json"
+
+    def filled_file(self, tenant: str) -> Path:
+        """Return the document that says when Redis was first given the tenant's rows."""
+        return self.feast_dir(tenant) / "filled.json"
 
     def overlays_file(self, tenant: str) -> Path:
         """Return the SQLite file of what users said of their portraits."""

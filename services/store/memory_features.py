@@ -1,7 +1,7 @@
 """Features in memory: the tests' default for FeatureWriter, InterestReader and HistoryReader."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -68,6 +68,9 @@ class MemoryFeatures(InterestReads):
         self._applied(self._online, tenant, view_named(names.rank_state_view(space_id)))
         self.served[tenant] = space_id
 
+    def mark_filled(self, tenant: str) -> None:
+        """Nothing is lost while it lives."""
+
     def write_online(self, tenant: str, view: str, rows: pl.DataFrame) -> None:
         """Write rows; an older computed time than the stored one is ignored, as Redis does."""
         spec = view_named(view)
@@ -81,6 +84,11 @@ class MemoryFeatures(InterestReads):
                 for name, kind in spec.features.items()
             }
             stored[key] = StoredRow(features, computed_time)
+
+    def write_online_views(self, tenant: str, rows_of: Mapping[str, pl.DataFrame]) -> None:
+        """Write rows of several views."""
+        for view, rows in rows_of.items():
+            self.write_online(tenant, view, rows)
 
     def append_offline(
         self, tenant: str, view: str, bucket: int, part: str, rows: pl.DataFrame

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from services.core.errors import NotReady
-from services.core.schema import COMPUTED_TIME, ITEM_ID, KNOWN_TIME, PERIOD, USER_ID
+from services.core.schema import COMPUTED_TIME, ITEM_ID, KNOWN_TIME, PERIOD, POPULATION, USER_ID
 from services.core.views import FeatureType, View, view_named, views_of
 from services.store.interest_reads import InterestReads, StoredRow
 from services.store.ports import FeatureWriter
@@ -22,9 +22,12 @@ _CHUNK = 500
 def offline_frames(
     features: FeatureWriter, tenant: str, space_id: str, bucket: int
 ) -> Iterator[tuple[View, pl.DataFrame]]:
-    """Yield what the online store should hold of a bucket's users, by view; views without rows are left out."""
+    """Yield what the online store should hold of a bucket's users, and in its bucket of everyone, by view.
+
+    Views without rows are left out.
+    """
     for view in views_of(space_id).values():
-        if not view.is_online or view.join_keys != (USER_ID,):
+        if not view.is_online or view.join_keys not in ((USER_ID,), (POPULATION,)):
             continue
         try:
             rows = features.read_offline(tenant, view.offline_folder, bucket)
@@ -53,10 +56,13 @@ def item_frame(features: FeatureWriter, tenant: str, view: str, bucket: int) -> 
 async def differing_users(
     reader: InterestReads, tenant: str, view: View, rows: pl.DataFrame
 ) -> list[str]:
-    """Return the users whose online row is not the offline one, or is not there; ascending."""
+    """Return the users whose online row is not the offline one, or is not there; ascending.
+
+    Of a view of everyone, `EVERYONE` is such a user.
+    """
     found: list[str] = []
     for chunk in rows.iter_slices(_CHUNK):
-        users = chunk[USER_ID].to_list()
+        users = chunk[view.join_keys[0]].to_list()
         try:
             held = await reader.fetch(tenant, view.name, users)
         except NotReady:

@@ -7,8 +7,16 @@ from services.store.redis_reader import RedisInterestReader
 from services.store.sqlite_reader import SqliteInterestReader
 
 
-def open_online_reader(config: FeastConfig, layout: Layout) -> InterestReads:
-    """Return a reader; it belongs to one event loop."""
-    return (
-        SqliteInterestReader(layout) if config.is_sqlite else RedisInterestReader(config.redis_url)
-    )
+def open_online_reader(
+    config: FeastConfig, layout: Layout, *, serves: bool = False
+) -> InterestReads:
+    """Return a reader; it belongs to one event loop.
+
+    Args:
+        config: which store.
+        layout: where its files are.
+        serves: refuse to say that a user has no row where the store has lost its rows.
+    """
+    if config.is_sqlite:
+        return SqliteInterestReader(layout)
+    return RedisInterestReader(config.redis_url, published=layout if serves else None)

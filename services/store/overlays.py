@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import redis
-import redis.asyncio as aioredis
 import redis.exceptions
 
 from services.core.corrections import Correction, Wish
-from services.core.errors import DependencyUnavailable
 from services.store.erasing import Left, Removed
 from services.store.layout import Layout
 from services.store.ports import Overlays
 from services.store.redis_erasure import delete_hashes, scrub
+from services.store.redis_faults import unavailable
+from services.store.redis_link import RedisLink, RedisLinkError, packed
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS corrections (user_id TEXT, topic_id TEXT, wish TEXT, made_time TEXT, "
     "PRIMARY KEY (user_id, topic_id)) WITHOUT ROWID"
 )
 _BUSY_S = 5.0
+_FILE, _REDIS = "the store of corrections", "the Redis store of corrections"
 # Writes a tenant's corrections to a file.
 Save = Callable[[str, Path], None]
 
@@ -95,7 +96,7 @@ class SqliteOverlays:
             with self._lock:
                 rows = self._connection(tenant).execute(query, (user_id,)).fetchall()
         except sqlite3.Error as error:
-            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+            raise unavailable(_FILE, error) from error
         return _by_topic(_correction(*row) for row in rows)
 
     def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
@@ -141,7 +142,7 @@ class SqliteOverlays:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+            raise unavailable(_FILE, error) from error
 
     def _connection(self, tenant: str) -> sqlite3.Connection:
         if tenant not in self._connections:
@@ -162,23 +163,23 @@ class RedisOverlays:
 
     def __init__(self, redis_url: str, *, timeout_s: float = 2.0) -> None:
         self._url = redis_url
-        self._timeouts: Any = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        self._client: Any = aioredis.Redis.from_url(redis_url, **self._timeouts)
+        self._link = RedisLink(redis_url, timeout_s=timeout_s)
 
     async def put(self, tenant: str, user_id: str, correction: Correction) -> None:
         """Keep a correction in place of the one before of its topic."""
         said = json.dumps([str(correction.wish), correction.made_time.isoformat()])
-        await self._ask("hset", _key(tenant, user_id), correction.topic_id, said)
+        await self._ask("HSET", _key(tenant, user_id), correction.topic_id, said)
 
     async def remove(self, tenant: str, user_id: str, topic_id: str) -> None:
         """Forget what was said of a topic."""
-        await self._ask("hdel", _key(tenant, user_id), topic_id)
+        await self._ask("HDEL", _key(tenant, user_id), topic_id)
 
     async def read(self, tenant: str, user_id: str) -> tuple[Correction, ...]:
         """Return a user's corrections by topic."""
-        held = await self._ask("hgetall", _key(tenant, user_id))
+        held = await self._ask("HGETALL", _key(tenant, user_id))
+        pairs = zip(held[::2], held[1::2], strict=True)
         return _by_topic(
-            _correction(topic_id.decode(), *json.loads(said)) for topic_id, said in held.items()
+            _correction(topic_id.decode(), *json.loads(said)) for topic_id, said in pairs
         )
 
     def erase(self, tenant: str, user_ids: Sequence[str]) -> Removed:
@@ -186,7 +187,7 @@ class RedisOverlays:
         try:
             counts = delete_hashes(self._url, [_key(tenant, user_id) for user_id in user_ids])
         except (redis.exceptions.RedisError, OSError) as error:
-            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+            raise unavailable(_REDIS, error) from error
         return _counted(user_ids, counts)
 
     def scrub(self, tenant: str, since: datetime) -> Left:
@@ -196,13 +197,14 @@ class RedisOverlays:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._link.close()
 
-    async def _ask(self, command: str, *arguments: Any) -> Any:
+    async def _ask(self, *words: str | bytes) -> Any:
         try:
-            return await getattr(self._client, command)(*arguments)
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+            (answer,) = await self._link.call(packed(*words), 1)
+        except RedisLinkError as error:
+            raise unavailable(_REDIS, error) from error
+        return answer
 
 
 def save_redis(redis_url: str, tenant: str, path: Path) -> None:
@@ -216,7 +218,7 @@ def save_redis(redis_url: str, tenant: str, path: Path) -> None:
                 held: Any = client.hgetall(key)
                 rows += [(user, topic.decode(), *json.loads(said)) for topic, said in held.items()]
     except (redis.exceptions.RedisError, OSError) as error:
-        raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+        raise unavailable(_REDIS, error) from error
     with closing(sqlite3.connect(path)) as file, file:
         file.execute(_TABLE)
         file.executemany("INSERT OR REPLACE INTO corrections VALUES (?, ?, ?, ?)", rows)
@@ -233,7 +235,7 @@ def load_redis(redis_url: str, tenant: str, path: Path) -> None:
             for user, topic, wish, made_time in file.execute(query):
                 client.hset(_key(tenant, user), topic, json.dumps([wish, made_time]))
     except (redis.exceptions.RedisError, OSError, sqlite3.Error) as error:
-        raise DependencyUnavailable("the store of corrections", f"failed ({error})") from error
+        raise unavailable(_REDIS, error) from error
 
 
 def _counted(user_ids: Sequence[str], counts: Sequence[int]) -> Removed:

@@ -4,7 +4,7 @@ Every method takes the tenant, so that no key, path or query can forget it. A fr
 whose columns are named in `core/schema.py`. Shape suffixes: N = items, D = width, W = popularity windows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,8 +147,16 @@ class FeatureWriter(Protocol):
         """
         ...
 
+    def mark_filled(self, tenant: str) -> None:
+        """Say that the online store has every row of a tenant, after it had lost them."""
+        ...
+
     def write_online(self, tenant: str, view: str, rows: "pl.DataFrame") -> None:
         """Write rows of `user_id`, the view's features and `computed_time`, in chunks."""
+        ...
+
+    def write_online_views(self, tenant: str, rows_of: Mapping[str, "pl.DataFrame"]) -> None:
+        """Write rows of several views as `write_online` does; where the store can, in one commit."""
         ...
 
     def append_offline(

@@ -3,10 +3,15 @@
 Commands of one turn of the loop leave in one packet, and answers come back in order, so a read
 costs a future and no connection of its own: a fifth of the CPU of redis-py's own asyncio client
 (`tests/bench/reads.py`). redis-py still reads the URL and makes the TLS context.
+
+A server that was found silent or away is tried again by one call at a time, now and then; the
+others are told at once, so that no caller waits where nobody answers.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +21,10 @@ from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSo
 
 class RedisLinkError(Exception):
     """The server cannot be reached, does not answer in time, or refuses a command."""
+
+
+class RedisRefusal(RedisLinkError):
+    """The server answers, and refuses a command."""
 
 
 @dataclass(slots=True)
@@ -32,19 +41,25 @@ class _Pending:
 class RedisLink:
     """Connects at the first call, and again at the next call after the connection broke."""
 
-    def __init__(self, redis_url: str, *, timeout_s: float) -> None:
+    def __init__(self, redis_url: str, *, timeout_s: float, retry_s: float = 0.5) -> None:
         """Open nothing yet.
 
         Args:
             redis_url: as redis-py reads it (redis://, rediss://, unix://).
             timeout_s: the longest a connection may take, and an answer.
+            retry_s: how long a server that did not answer is left alone.
         """
         pool: Any = ConnectionPool.from_url(redis_url)
         # Never connected: it holds what the URL says.
         self._target = pool.make_connection()
-        self._timeout_s = timeout_s
+        self._timeout_s, self._retry_s = timeout_s, retry_s
         self._wire: _Wire | None = None
-        self._connecting = asyncio.Lock()
+        # What connects now; every call that needs it waits for the same one.
+        self._attempt: asyncio.Task[_Wire] | None = None
+        # Why the last attempt failed, or the connection was left; empty where it was not.
+        self._why = ""
+        # In the loop's time.
+        self._retry_at = 0.0
 
     async def call(self, commands: bytes, count: int) -> list[Any]:
         """Send `count` packed commands and return their answers in order.
@@ -59,24 +74,50 @@ class RedisLink:
 
     async def close(self) -> None:
         """Close the connection; calls under way fail."""
+        if self._attempt is not None:
+            self._attempt.cancel()
         if self._wire is not None:
             self._wire.close("was closed")
 
     async def _connected(self) -> "_Wire":
-        async with self._connecting:
-            if self._wire is None or not self._wire.is_open:
-                try:
-                    async with asyncio.timeout(self._timeout_s):
-                        self._wire = await self._connect()
-                except TimeoutError:
-                    raise RedisLinkError(f"no connection in {self._timeout_s:g} s") from None
-                except OSError as error:
-                    raise RedisLinkError(str(error)) from error
-            return self._wire
+        if self._attempt is None:
+            loop = asyncio.get_running_loop()
+            if self._why and loop.time() < self._retry_at:
+                raise RedisLinkError(self._why)
+            self._attempt = loop.create_task(self._try())
+            self._attempt.add_done_callback(self._tried)
+        elif self._why:
+            raise RedisLinkError(self._why)
+        # One caller that goes away must not take the connection from the others.
+        return await asyncio.shield(self._attempt)
+
+    async def _try(self) -> "_Wire":
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                self._wire = await self._connect()
+        except TimeoutError:
+            raise RedisLinkError(f"no connection in {self._timeout_s:g} s") from None
+        except OSError as error:
+            raise RedisLinkError(str(error)) from error
+        return self._wire
+
+    def _tried(self, attempt: "asyncio.Task[_Wire]") -> None:
+        self._attempt = None
+        if attempt.cancelled():
+            return
+        error = attempt.exception()
+        if error is None:
+            self._why = ""
+        else:
+            self._leave_alone(str(error))
+
+    def _leave_alone(self, why: str) -> None:
+        self._why = why
+        self._retry_at = asyncio.get_running_loop().time() + self._retry_s
 
     async def _connect(self) -> "_Wire":
         loop, target = asyncio.get_running_loop(), self._target
-        wire = _Wire(loop, self._timeout_s)
+        wire = _Wire(loop, self._timeout_s, self._leave_alone)
         if isinstance(target, UnixDomainSocketConnection):
             await loop.create_unix_connection(lambda: wire, target.path)
         else:
@@ -88,6 +129,10 @@ class RedisLink:
                 await wire.send(packed("AUTH", *who, target.password), 1)
             if target.db:
                 await wire.send(packed("SELECT", str(target.db)), 1)
+            # The system accepts connections for a server that is stopped. Any answer will do: it
+            # may not allow us this command.
+            with suppress(RedisRefusal):
+                await wire.send(packed("PING"), 1)
         except BaseException:
             wire.close("was not let in")
             raise
@@ -97,8 +142,10 @@ class RedisLink:
 class _Wire(asyncio.Protocol):
     """One connection. Its answers come in the order of its commands."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
-        self._loop, self._timeout_s = loop, timeout_s
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout_s: float, overdue: Callable[[str], None]
+    ) -> None:
+        self._loop, self._timeout_s, self._overdue = loop, timeout_s, overdue
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader()
         self._pending: deque[_Pending] = deque()
@@ -166,7 +213,7 @@ class _Wire(asyncio.Protocol):
             return
         refusal = next((a for a in first.answers if isinstance(a, hiredis.ReplyError)), None)
         if refusal is not None:
-            first.future.set_exception(RedisLinkError(str(refusal)))
+            first.future.set_exception(RedisRefusal(str(refusal)))
         else:
             first.future.set_result(first.answers)
 
@@ -182,7 +229,9 @@ class _Wire(asyncio.Protocol):
             return
         deadline = self._pending[0].deadline
         if deadline <= self._loop.time():
-            self.close(f"no answer in {self._timeout_s:g} s")
+            why = f"no answer in {self._timeout_s:g} s"
+            self._overdue(why)
+            self.close(why)
         else:
             self._watch = self._loop.call_at(deadline, self._look)
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from services.core import schema as names
 from services.core.views import View
+from services.store.redis_client import open_client
 from services.store.redis_link import part
 from services.store.wire import (
     decode_timestamp,
@@ -24,7 +25,6 @@ from services.store.wire_values import encode_column, encode_timestamp
 
 # Rows whose commands are in memory at once.
 CHUNK_ROWS = 1000
-_TIMEOUT_S = 60.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,11 +34,7 @@ def write_rows(redis_url: str, tenant: str, view: View, rows: pl.DataFrame) -> N
     Safe between threads and processes: each call has a connection of its own. Of rows with one key the
     newest counts. Raises what redis-py raises.
     """
-    import redis
-
-    with redis.Redis.from_url(
-        redis_url, socket_timeout=_TIMEOUT_S, single_connection_client=True
-    ) as client:
+    with open_client(redis_url, single_connection_client=True) as client:
         for chunk in rows.iter_slices(CHUNK_ROWS):
             _write(client.connection, tenant, view, chunk)
 

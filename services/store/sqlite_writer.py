@@ -4,7 +4,7 @@ As with Feast the last row that is written of a key counts, whatever its time. `
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,25 @@ _BUSY_S = 60.0
 _SAID = {FeatureType.STRING, FeatureType.INT, FeatureType.FLOAT, FeatureType.BOOL}
 
 
-def write_rows(path: Path, tenant: str, view: View, rows: pl.DataFrame) -> None:
-    """Write rows with exactly the view's columns, stamped `known_time`, in one commit.
+def write_rows(path: Path, tenant: str, views: Sequence[tuple[View, pl.DataFrame]]) -> None:
+    """Write rows of views with exactly their columns, stamped `known_time`, in one commit.
 
     Raises:
-        sqlite3.Error: the file cannot be written, or the view has no table.
+        sqlite3.Error: the file cannot be written, or a view has no table.
     """
+    with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
+        for view, rows in views:
+            connection.executemany(_upsert(tenant, view), _stored(view, rows))
+
+
+def _upsert(tenant: str, view: View) -> str:
     # Names were checked: view_named knows the view, the layout the tenant.
-    sql = (
+    return (
         f'INSERT INTO "{tenant}_{view.name}" '  # nosec B608  # noqa: S608
         "(entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
         "value_text = excluded.value_text, event_ts = excluded.event_ts, created_ts = excluded.created_ts"
     )
-    with closing(sqlite3.connect(path, timeout=_BUSY_S)) as connection, connection:
-        connection.executemany(sql, _stored(view, rows))
 
 
 def _stored(view: View, rows: pl.DataFrame) -> Iterator[tuple[Any, ...]]:

@@ -31,6 +31,8 @@ OFFSETS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 STEPS, LOWEST, HIGHEST = 11, 1.0, 2000.0
 # First period whose alarms count; a model's detection needs twice as many periods, and these users.
 BURN_IN, LEAST_USERS = 12, 50
+# Periods at the end that calibrate a forecaster; cut to a third of what there is.
+VALIDATION = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +102,10 @@ def fit_bursts(batch: TrajectoryBatch, topics_GD: F32, config: BurstFitConfig) -
     return replace(model, threshold=_threshold(model, batch, config))
 
 
-def fit_burst_forecaster(batch: TrajectoryBatch, validation: int = 8) -> Forecaster:
+def fit_burst_forecaster(batch: TrajectoryBatch) -> Forecaster:
     """Return a calibrated local level: what a space without a trained forecaster is forecast by."""
     periods = batch.mask_UT.shape[1]
-    cut = periods - min(validation, periods // 3)
+    cut = periods - min(VALIDATION, periods // 3)
     fit = batch.until(cut)
     centre_D = fit.vec_UTD[fit.mask_UT].mean(axis=0)
     level, _ = choose_local_level(fit, batch, centre_D)

@@ -2,7 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -193,22 +193,6 @@ def item_texts(items: pl.DataFrame) -> pl.DataFrame:
     return items.join(texts, on=[TITLE, TEXT], how="left", nulls_equal=True).select(
         ITEM_ID, UPDATED_TIME, pl.col("_read").alias(TEXT), CATEGORIES
     )
-
-
-def parse_until(text: str | None, settings: Settings) -> datetime:
-    """Return the instant a date names (its first, UTC); now where there is none.
-
-    Raises:
-        InvalidArgument: it is not a date.
-    """
-    if not text:
-        return settings.clock()
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
-        raise InvalidArgument(
-            "until", f"{text!r} is not a date; write it like 2026-11-24"
-        ) from None
 
 
 def train_from_store(

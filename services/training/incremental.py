@@ -5,7 +5,7 @@ everything else already has. The ranker's other weights are trained a little on 
 The forecasters' constants describe users of the space and stay; what is new reaches them as input.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,25 +15,15 @@ from services.core.periods import closed_before
 from services.training.ranker import RankerConfig
 from services.training.train import TrainConfig
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncrementalConfig:
-    """How far it goes; chosen on the weeks before the test block of Complete Journey."""
-
-    # Newest origins at least; more where more periods closed since the parent was trained.
-    min_origins: int = 4
-    epochs: int = 2
-    # Of the rates that a training anew starts with.
-    rate: float = 0.3
+# How far it goes; chosen on the weeks before the test block of Complete Journey.
+# Newest origins at least; more where more periods closed since the parent was trained.
+MIN_ORIGINS = 4
+EPOCHS = 2
+# Of the rates that a training anew starts with.
+RATE = 0.3
 
 
-def continued(
-    config: TrainConfig,
-    parent: Model,
-    *,
-    until: datetime,
-    incremental: IncrementalConfig = IncrementalConfig(),
-) -> TrainConfig:
+def continued(config: TrainConfig, parent: Model, *, until: datetime) -> TrainConfig:
     """Return the configuration that goes on from a model.
 
     Shapes and constants of the score are the parent's; granularities and seed are `config`'s.
@@ -42,7 +32,6 @@ def continued(
         config: what would be trained anew.
         parent: the model to go on from.
         until: end of the new training data, aware.
-        incremental: how far.
 
     Raises:
         InvalidArgument: the parent has seen events up to `until` or later.
@@ -58,10 +47,10 @@ def continued(
     own = _ranker_config(config.ranker, parent)
     ranker = replace(
         own,
-        origins=min(max(incremental.min_origins, closed - seen), config.ranker.origins),
-        epochs=incremental.epochs,
-        matrix_rate=own.matrix_rate * incremental.rate,
-        scalar_rate=own.scalar_rate * incremental.rate,
+        origins=min(max(MIN_ORIGINS, closed - seen), config.ranker.origins),
+        epochs=EPOCHS,
+        matrix_rate=own.matrix_rate * RATE,
+        scalar_rate=own.scalar_rate * RATE,
         seed=config.ranker.seed,
     )
     return replace(config, pooling=parent.pooling, ranker=ranker)

@@ -10,7 +10,6 @@ the last of them, also with another number of workers.
 
 import json
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from services.core.errors import DependencyUnavailable, InvalidArgument
 from services.core.progress import Progress
+from services.runtime.ray_variables import private_cluster
 from services.runtime.scratch import short_temp_dir
 from services.training import handover
 from services.training.examples import Origin
@@ -133,14 +133,9 @@ def _variables() -> dict[str, str]:
     """Return Ray's own variables, which all its processes inherit."""
     loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     return {
-        # Decided, not left to the version: only who has this token may talk to the cluster.
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
+        **private_cluster(),
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_S),
-        "OMP_NUM_THREADS": "1",
-        "TZ": "UTC",
     } | ({"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {})
 
 

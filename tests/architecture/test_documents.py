@@ -2,6 +2,9 @@
 
 import re
 
+from typer.main import get_command
+
+from services.cli import app
 from services.runtime.settings import Settings
 from tests.architecture.source import ROOT, files, is_generated
 
@@ -62,13 +65,71 @@ def test_every_setting_is_documented_with_its_default_and_none_is_invented():
     }
 
 
-def test_commands_of_the_readme_exist():
-    readme = (ROOT / "README.md").read_text()
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    assert set(re.findall(r"\bmake ([a-z]+)", readme)) <= set(targets)
-    cli = "".join(path.read_text() for path in sorted((ROOT / "services/cli").glob("*.py")))
-    for name in re.findall(r"^driftline ([a-z]+)", readme, flags=re.MULTILINE):
-        assert re.search(rf'def {name}_?\(|command\("{name}[" ]', cli), name
+def said(program: str) -> list[tuple[str, list[str]]]:
+    """Return (path, words after the program) of every call that a document or a message names."""
+    inline = re.compile(rf"`(?:\.venv/bin/)?{program} ([^`]+)`")
+    block = re.compile(rf"^(?:\.venv/bin/)?{program} ([^#\n]+)", re.MULTILINE)
+    found = []
+    for path in files():
+        # What a dated entry names may be gone since.
+        if path.endswith(".md") and path not in ("CHANGELOG.md", "DECISIONS.md"):
+            text = (ROOT / path).read_text()
+            calls = [*inline.findall(" ".join(text.split())), *block.findall(text)]
+        elif path.startswith(("services/", "k8s/")) and path.endswith(TEXT):
+            calls = [
+                call
+                for line in (ROOT / path).read_text().splitlines()
+                for call in inline.findall(line)
+            ]
+        else:
+            continue
+        found += [(path, call.split()) for call in calls]
+    return found
+
+
+def unknown_in(words: list[str], known: dict[str, set[str]]) -> list[str]:
+    """Return what of a call is neither a command nor an option of it."""
+    name = next((n for n in (" ".join(words[:2]), words[0]) if n in known), None)
+    if name is None:
+        # `driftline keys` stands for all that begin so.
+        return [] if any(one.startswith(f"{words[0]} ") for one in known) else words[:1]
+    options = [word.split("=")[0].rstrip(".,;:") for word in words if word.startswith("--")]
+    return [option for option in options if option not in known[name]]
+
+
+def test_commands_and_options_that_are_named_exist():
+    known = {
+        name: {
+            option for given in command.params for option in (*given.opts, *given.secondary_opts)
+        }
+        for name, command in get_command(app).commands.items()
+    }
+    calls = said("driftline")
+    assert len(calls) > 50
+    assert [(path, words) for path, words in calls if unknown_in(words, known)] == []
+
+
+def test_targets_that_are_named_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    heads = re.findall(r"^([a-z][a-z -]*):", makefile, flags=re.MULTILINE)
+    targets = {target for head in heads for target in head.split()}
+    listed = re.search(r"^WRITE_BENCHES := ((?:.*\\\n)*.*)$", makefile, flags=re.MULTILINE).group(1)
+    targets |= {word for word in listed.split() if word.startswith("bench-")}
+    reads = "".join(
+        (ROOT / f"tests/bench/{name}.py").read_text() for name in ("reads", "trajectory")
+    )
+    targets |= {f"bench-{name}" for name in re.findall(r'\bname="([^"]+)"', reads)}
+    calls = said("make")
+    assert len(calls) > 20
+    assert [(path, words) for path, words in calls if words[0] not in targets] == []
+    table = (ROOT / "docs/benchmarks.md").read_text()
+    named = [
+        name
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(named) > 10
+    assert [name for name in named if f"bench-{name}" not in targets] == []
 
 
 def test_no_file_names_a_machine_or_a_registry():

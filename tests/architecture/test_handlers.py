@@ -1,4 +1,4 @@
-"""A handler is three calls; only `translate` knows the wire (STYLE sections 1 and 3)."""
+"""A handler is three calls; only `translate` knows the wire."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN section 7), and what nobody may."""
+"""Who may import whom, and what nobody may."""
 
 import subprocess
 import sys

@@ -15,6 +15,7 @@ ENVIRONMENT_READER = "services/runtime/settings.py"
 PROCESS_STARTERS = {
     "services/runtime/cluster.py",
     "services/local.py",
+    "services/backfill/workers.py",
     "services/training/ray_workers.py",
 }
 

@@ -1,4 +1,4 @@
-"""Small files, small functions (STYLE section 7)."""
+"""Small files, small functions."""
 
 import warnings
 

@@ -117,18 +117,24 @@ class GrpcConnection(asyncio.Protocol):
         elif kind == _GOAWAY:
             self._loop.fault = ConnectionError(f"GOAWAY {bytes(payload)!r}")
         if kind == _RESET or (kind in {_DATA, _HEADERS} and flags & _END_STREAM):
+            if stream not in self._open:
+                return b""  # a reset after the end
             number, started, answer = self._open.pop(stream)
             # A call that fails ends in trailers without a message.
             is_whole = len(answer) >= 5 and len(answer) - 5 == int.from_bytes(answer[1:5])
             self._loop.give(number, started, bytes(answer[5:]) if is_whole else None)
             if not self._loop.is_over:
-                return self._call()
+                return self._after_answer()
         return b""
 
-    def _call(self) -> bytes:
+    def _after_answer(self) -> bytes:
+        """Return what to send when an answer is in: the next call."""
+        return self._call()
+
+    def _call(self, started: float | None = None) -> bytes:
         number, request = self._loop.take()
         stream, self._stream = self._stream, self._stream + 2
-        self._open[stream] = (number, time.perf_counter(), bytearray())
+        self._open[stream] = (number, started or time.perf_counter(), bytearray())
         message = struct.pack(">BI", 0, len(request)) + request
         self._window -= len(message)
         assert self._window > 0, "the server gives no room to send"

@@ -23,10 +23,10 @@ from services.core.ranker import neutral_ranker
 from services.core.schema import DEFAULT_TENANT, EVENT_ID, EVENT_TIME, ITEM_ID, TEXT, USER_ID
 from services.core.tower import space_id_of
 from services.encoder.encoder import Encoder
-from services.encoder.main import open_stores as open_encoder_stores
+from services.encoder.opening import open_stores as open_encoder_stores
 from services.encoder.stores import EncoderStores
 from services.forecaster.forecaster import InterestForecaster
-from services.forecaster.main import open_stores as open_forecaster_stores
+from services.forecaster.opening import open_stores as open_forecaster_stores
 from services.pipeline.complete_journey import complete_journey_events
 from services.pipeline.preprocess import preprocess
 from services.pipeline.refresh import calls_of

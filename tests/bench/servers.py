@@ -53,7 +53,7 @@ def floor(reply: bytes) -> Iterator[Server]:
         assert process.stdout is not None
         yield Server(pid=process.pid, port=int(process.stdout.readline()))
     finally:
-        _stop(process)
+        stop(process)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _feast(repo: Path, arguments: Sequence[str], log: Path) -> Iterator["subproc
     try:
         yield process
     finally:
-        _stop(process)
+        stop(process)
 
 
 def _wait(answers: object, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -116,7 +116,7 @@ def _wait(answers: object, process: "subprocess.Popen[bytes]", log: Path) -> Non
         time.sleep(0.1)
 
 
-def _stop(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
+def stop(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
     process.terminate()
     try:
         process.wait(10)

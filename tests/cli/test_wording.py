@@ -10,7 +10,7 @@ from services.cli import app
 from services.core.errors import InvalidArgument, UserNotFound
 from services.core.schema import DEFAULT_TENANT
 from services.encoder.encoder import Encoder
-from services.encoder.main import open_stores as open_encoder_stores
+from services.encoder.opening import open_stores as open_encoder_stores
 from services.pipeline.demand import refresh_demand
 from services.pipeline.stores import open_stores
 from services.runtime.settings import Settings

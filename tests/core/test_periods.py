@@ -1,11 +1,19 @@
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import InvalidArgument
-from services.core.periods import Period, closed_before, period_at, period_from_name
+from services.core.periods import (
+    Period,
+    closed_before,
+    first_days,
+    ordinals_of_days,
+    period_at,
+    period_from_name,
+)
 from services.core.schema import Granularity
 
 INSTANTS = st.datetimes(datetime(1970, 1, 5), datetime(2100, 1, 1), timezones=st.just(UTC))
@@ -24,6 +32,16 @@ def test_periods_follow_each_other_without_gap(granularity, instant):
     period = period_at(granularity, instant)
     assert (period + 1).start == period.end
     assert (period + 3) - period == 3
+
+
+@given(GRANULARITIES, st.lists(st.dates(date(1901, 1, 1), date(2150, 1, 1)), min_size=1))
+def test_periods_of_many_days_at_once_are_those_of_each(granularity, days):
+    day_N = np.array([(day - date(1970, 1, 1)).days for day in days])
+    periods = [period_at(granularity, datetime.combine(day, time(), UTC)) for day in days]
+    ordinal_N = ordinals_of_days(granularity, day_N)
+    assert ordinal_N.tolist() == [period.ordinal for period in periods]
+    firsts = [(period.start.date() - date(1970, 1, 1)).days for period in periods]
+    assert first_days(granularity, ordinal_N).tolist() == firsts
 
 
 @pytest.mark.parametrize(

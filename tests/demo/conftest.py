@@ -47,7 +47,6 @@ def user():
         forecast_means_HD=np.repeat(0.9 * axes[1:2], 2, axis=0).astype(np.float32),
         forecast_scales_HD=np.full((2, WIDTH), 0.06, np.float32),
         forecaster="gru",
-        came_true={names[WEEKS]: axes[1].astype(np.float32)},
         category_vectors={
             "Bread & <rolls>": axes[0].astype(np.float32),
             "Wine $5 to $9": axes[1].astype(np.float32),
@@ -121,14 +120,8 @@ def data(user, evaluation):
             demo_pid=4101,
             gateway_pids=(4202,),
             serve=(
-                ServeCalls(
-                    application="encoder", method="RefreshInterests", requests=8,
-                    replica_pids=(4303, 4304),
-                ),
-                ServeCalls(
-                    application="forecaster", method="RefreshForecasts", requests=7,
-                    replica_pids=(4305,),
-                ),
+                ServeCalls(application="encoder", requests=8, replica_pids=(4303, 4304)),
+                ServeCalls(application="forecaster", requests=7, replica_pids=(4305,)),
             ),
             gateway=(GatewayCalls(method="driftline.v1.InterestService/GetInterest", calls=31),),
         ),

@@ -3,11 +3,10 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from driftline import ScoredItem
 from driftline.testing import FakeClient
 from rich.console import Console
 
-from services.demo.present import print_user, sparkline, top_categories
+from services.demo.present import print_user, sparkline
 
 
 @pytest.fixture
@@ -37,9 +36,7 @@ def printed(client, **more):
 
 
 def test_a_user_is_told_in_full(client):
-    near = [ScoredItem(item_id="tea", title="", categories=("drinks",), score=0.5)]
-    text = printed(client, nearest=near, bought_next=["jam"])
-    assert "nearest items are drinks 100%" in text
+    text = printed(client, bought_next=["jam"])
     assert "2017-W52: 52 events, 2 numbers in space fake_00000000" in text
     assert "2017-W50 … 2017-W52, 3 with events" in text
     assert "events   ▁▅█  50 to 52" in text
@@ -67,19 +64,9 @@ def test_a_stranger_is_told_as_one(client):
         profile=client.get_profile("42"),
     )
     assert "nothing is known of this user" in out.getvalue()
-    assert "nearest items" not in out.getvalue()
 
 
 def test_a_sparkline_spans_least_to_greatest():
     assert sparkline([0.0, 1.0, 7.0]) == "▁▂█"
     assert sparkline([2.0, 2.0]) == "▄▄"
     assert sparkline([]) == ""
-
-
-def test_categories_are_weighed_by_nearness():
-    def item(category, score):
-        return ScoredItem(item_id="i", title="", categories=(category,), score=score)
-
-    items = [item("a", 0.25), item("b", 0.5), item("a", 0.5), item("c", -0.5)]
-    assert top_categories(items, 2) == [("a", 0.6), ("b", 0.4)]
-    assert top_categories([]) == []

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-WORKLOADS = {"Deployment", "StatefulSet", "CronJob", "RayService"}
-
 
 def of_kind(resources: list[dict], kind: str) -> list[dict]:
     return [resource for resource in resources if resource["kind"] == kind]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from services.core.drift import DRIFT_LIMIT
 from services.core.schema import DEFAULT_TENANT
 from services.runtime.health import StoreHealth
 from services.runtime.metrics import Metrics
@@ -81,6 +82,11 @@ def test_an_alert_reads_metrics_and_labels_that_are_exported(alert, exported):
     assert labels <= known, labels - known
 
 
+@pytest.mark.parametrize("alert", ["VectorDrift", "ScoreDrift"])
+def test_drift_raises_an_alert_where_the_core_calls_it_drift(alert):
+    assert ALERTS[alert]["expr"].endswith(f" > {DRIFT_LIMIT:g}")
+
+
 def test_every_alert_reads_something():
     assert {alert for alert, rule in ALERTS.items() if not names_in(rule["expr"])} == {
         "GatewayDown"
@@ -120,7 +126,7 @@ def test_the_runbook_names_commands_that_exist():
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
     text = " ".join((ROOT / "docs" / "runbook.md").read_text().split())
-    named = set(re.findall(r"`driftline ([a-z]+)", text))
+    named = set(re.findall(r"`driftline ([a-z-]+)", text))
     assert named
     assert named <= known, named - known
 
@@ -240,6 +246,29 @@ def test_by_promtool_each_alert_fires_on_its_fault_and_is_silent_without(tmp_pat
                     ],
                 }
             )
+    # Refused where nothing of ours could count it.
+    tests.append(
+        {
+            "name": "GatewayRefuses raised by calls that were never looked at",
+            "interval": "1m",
+            "input_series": [
+                {"series": "driftline_rpc_arrived_total", "values": "0+6000x60"},
+                {"series": "driftline_rpc_ended_total", "values": "0+3000x60"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "30m",
+                    "alertname": "GatewayRefuses",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": ALERTS["GatewayRefuses"]["labels"],
+                            "exp_annotations": ALERTS["GatewayRefuses"]["annotations"],
+                        }
+                    ],
+                }
+            ],
+        }
+    )
     # Nobody ever looked: there is no such series at all.
     tests.append(
         {

@@ -24,7 +24,6 @@ def component(pod: dict) -> str:
 
 
 def test_every_process_of_the_services_runs(resources):
-    # DESIGN section 2; console comes later.
     processes = {"gateway", "encoder", "forecaster", "pipeline"}
     folders = {path.name for path in (ROOT / "services").iterdir() if path.is_dir()}
     assert processes <= folders

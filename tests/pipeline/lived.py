@@ -12,9 +12,9 @@ from driftline import Client, Event
 
 from services.core.schema import DEFAULT_TENANT, Granularity
 from services.encoder.encoder import Encoder
-from services.encoder.main import open_stores as open_encoder_stores
+from services.encoder.opening import open_stores as open_encoder_stores
 from services.forecaster.forecaster import InterestForecaster
-from services.forecaster.main import open_stores as open_forecaster_stores
+from services.forecaster.opening import open_stores as open_forecaster_stores
 from services.pipeline.erasure import erase_requested
 from services.pipeline.importer import import_files
 from services.pipeline.preprocess import preprocess

@@ -8,14 +8,25 @@ from contextlib import closing
 
 import pytest
 
+from services.core.burst_everyone import PopulationBursts
 from services.core.errors import DependencyUnavailable
-from services.core.schema import DEFAULT_TENANT, Granularity, interest_view
+from services.core.periods import period_from_name
+from services.core.schema import (
+    DEFAULT_TENANT,
+    EVERYONE,
+    KNOWN_TIME,
+    Granularity,
+    interest_view,
+    population_bursts_view,
+)
 from services.pipeline.doctor import examine
 from services.pipeline.rebuild import rebuild_online
 from services.pipeline.stores import open_stores
 from services.store import delta
+from services.store.frames import rows_frame
 from services.store.online_reader import open_online_reader
-from tests.whole_store import LocalCompute, make_store, some_events
+from services.store.rows import features_of_population
+from tests.whole_store import NOW, LocalCompute, make_store, some_events
 
 
 @pytest.fixture(scope="module")
@@ -204,11 +215,68 @@ def test_a_redis_that_came_back_empty_is_rebuilt_equal(tmp_path, valkey, trust):
     store.refresh()
     before = store.online()
     assert sum(map(bool, before.values())) >= 6
+    everyone = publish_of_everyone(store)
+    assert serves_strangers(store)
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
     assert not any(store.online().values())
     assert "online rows that differ from offline" in whats(diagnose(store))
+    # A refresh of some does not make it whole.
+    store.record(some_events(8, prefix="more"))
+    store.refresh()
+    assert not serves_strangers(store)
     rebuilt(store)
-    trust("faults injected", 1, int(store.online() != before))
+    before = store.online()
+    with redis.Redis.from_url(valkey) as client:
+        client.flushall()
+    rebuilt(store)
+    trust("faults injected", 2, int(store.online() != before))
     assert store.online() == before
+    assert of_everyone(store) == everyone
+    assert serves_strangers(store)
     assert diagnose(store) == []
+
+
+def serves_strangers(store):
+    """Tell whether a gateway's reader says that a user has no history; else it must say what to do."""
+
+    async def ask():
+        reader = open_online_reader(store.settings.feast_config(), store.layout, serves=True)
+        try:
+            return await reader.interest(DEFAULT_TENANT, store.space_id, "x", Granularity.WEEK)
+        finally:
+            await reader.close()
+
+    try:
+        return asyncio.run(ask()) is None
+    except DependencyUnavailable as error:
+        assert "driftline rebuild-online" in error.message
+        return False
+
+
+def publish_of_everyone(store):
+    """Publish what rose for everyone; return it as it is online."""
+    view = population_bursts_view(Granularity.WEEK, store.space_id)
+    week = period_from_name(Granularity.WEEK, "2026-W12")
+    known = PopulationBursts(risen={week: (0,)}, model_version="m1")
+    features = features_of_population(known, ("tea",), week)
+    rows = rows_frame(view, [EVERYONE], [features], computed_time=NOW)
+    writer = open_stores(store.settings).features
+    writer.append_offline(DEFAULT_TENANT, view, 0, "w12", rows)
+    writer.write_online(DEFAULT_TENANT, view, rows.drop(KNOWN_TIME))
+    return of_everyone(store)
+
+
+def of_everyone(store):
+    """Return the row of what rose for everyone."""
+
+    async def ask():
+        reader = open_online_reader(store.settings.feast_config(), store.layout)
+        view = population_bursts_view(Granularity.WEEK, store.space_id)
+        try:
+            (row,) = await reader.fetch(DEFAULT_TENANT, view, [EVERYONE])
+        finally:
+            await reader.close()
+        return row and row.features
+
+    return asyncio.run(ask())

@@ -1,5 +1,6 @@
 """JSON lines without user content."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import pytest
 import structlog
 
 from services.core.access import ANYONE, Principal
-from services.runtime.logs import call_log, configure_logs, trace_of
+from services.runtime.logs import MAX_WAITING, CallLines, call_log, configure_logs, trace_of
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ KNOWN = Principal(tenant="acme", scopes=frozenset(), key_id="0123")
 )
 def test_a_calls_line_is_the_one_structlog_would_write(stream, level, caller, who):
     configure_logs(level, stream)
-    call_log('a.B/"C"')("OK", 0.00123449, "req-1", caller)
+    call_log('a.B/"C"', CallLines(0))("OK", 0.00123449, "req-1", caller)
     structlog.get_logger().info(
         "rpc", method='a.B/"C"', code="OK", duration_ms=1.234, request_id="req-1", **who
     )
@@ -105,8 +106,49 @@ def test_a_calls_line_is_the_one_structlog_would_write(stream, level, caller, wh
 
 def test_calls_are_not_logged_above_the_info_level(stream):
     configure_logs("warning", stream)
-    call_log("a.B/C")("OK", 0.001, "req-1", ANYONE)
+    call_log("a.B/C", CallLines(0))("OK", 0.001, "req-1", ANYONE)
     assert stream.getvalue() == ""
+
+
+HOUR = 3600.0
+
+
+async def test_lines_that_can_wait_are_written_together_in_order(stream):
+    configure_logs("info", stream)
+    waiting = CallLines(HOUR)
+    for line in ('{"a": 1}', '{"a": 2}'):
+        waiting.add(line, can_wait=True)
+    assert stream.getvalue() == ""
+    waiting.flush()
+    assert lines(stream) == [{"a": 1}, {"a": 2}]
+    waiting.flush()
+    assert len(lines(stream)) == 2
+
+
+async def test_a_line_waits_no_longer_than_it_may(stream):
+    configure_logs("info", stream)
+    CallLines(0.01).add("{}", can_wait=True)
+    async with asyncio.timeout(10):
+        while not stream.getvalue():
+            await asyncio.sleep(0.01)
+    assert lines(stream) == [{}]
+
+
+async def test_a_failed_call_is_written_at_once_after_those_before_it(stream):
+    configure_logs("info", stream)
+    log = call_log("a.B/C", CallLines(HOUR))
+    log("OK", 0.001, "req-1", ANYONE)
+    assert stream.getvalue() == ""
+    log("NOT_FOUND", 0.001, "req-2", ANYONE)
+    assert [line["request_id"] for line in lines(stream)] == ["req-1", "req-2"]
+
+
+async def test_only_so_many_lines_wait(stream):
+    configure_logs("info", stream)
+    waiting = CallLines(HOUR)
+    for _ in range(MAX_WAITING + 1):
+        waiting.add("{}", can_wait=True)
+    assert len(lines(stream)) == MAX_WAITING
 
 
 class Full(io.StringIO):
@@ -120,4 +162,4 @@ def test_a_line_that_cannot_be_written_fails_nothing(stream):
     configure_logs("info", Full())
     structlog.get_logger().info("serving")
     logging.getLogger("library").error("went wrong")
-    call_log("Service/Method")("OK", 0.01, "r1", KNOWN)
+    call_log("Service/Method", CallLines(0))("OK", 0.01, "r1", KNOWN)

@@ -102,6 +102,14 @@ async def test_a_drain_answers_what_was_accepted_and_refuses_what_is_new():
         await asyncio.wait_for(stopping, 5)
 
 
+async def test_a_stop_writes_the_lines_that_wait():
+    async with running(log_every_s=3600) as server:
+        async with server.channel() as channel:
+            await call(channel)
+        assert server.log_lines() == []
+    assert [line["code"] for line in server.log_lines()] == ["OK"]
+
+
 async def test_metrics_count_calls_by_method_and_code():
     async with running(metrics_port=free_port()) as server, server.channel() as channel:
         url = f"http://127.0.0.1:{server.metrics_port}/metrics"

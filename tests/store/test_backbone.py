@@ -80,17 +80,26 @@ def test_each_distinct_text_is_encoded_once_and_progress_ends_at_their_number(mi
     minilm.encode(
         ["tea", "milk"] * 50 + [f"item {i}" for i in range(98)], lambda *at: seen.append(at)
     )
-    assert seen == [(64, 100), (100, 100)]
+    done = [at for at, _ in seen]
+    assert done == sorted(set(done))
+    assert len(seen) > 1
+    assert seen[-1] == (100, 100)
+    assert {total for _, total in seen} == {100}
 
 
 def test_batches_hold_like_lengths_within_both_limits():
     lengths = [3, 250, 5] * 60
-    batches = list(module.length_batches(lengths))
+    batches = list(module.length_batches(lengths, 16, 2000))
     assert sorted(row for batch in batches for row in batch) == list(range(180))
     for batch in batches:
         longest = max(lengths[row] for row in batch)
-        assert len(batch) <= module.BATCH_ROWS
-        assert longest * len(batch) <= module.BATCH_TOKENS
+        assert len(batch) <= 16
+        assert longest * len(batch) <= 2000
+    assert max(map(len, batches)) == 16
+
+
+def test_a_text_longer_than_the_budget_is_a_pass_of_its_own():
+    assert list(module.length_batches([5, 9, 9, 1], 64, 8)) == [[1], [2], [0], [3]]
 
 
 @pytest.mark.parametrize(

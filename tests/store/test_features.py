@@ -250,6 +250,27 @@ async def test_more_rows_than_a_chunk_are_all_written(stores):
     assert None not in await reader.interests(TENANT, SPACE, users, WEEK)
 
 
+async def test_rows_of_several_views_are_written_together_and_empty_ones_are_nothing(stores):
+    features, reader = stores
+    interest = rows_frame(
+        interest_view(WEEK, SPACE), ["two"], [features_of_interest(vector())], computed_time=NOW
+    )
+    history = rows_frame(
+        history_view(WEEK, SPACE), ["two"], [features_of_history([vector()])], computed_time=NOW
+    )
+    features.write_online_views(
+        TENANT,
+        {
+            interest_view(WEEK, SPACE): interest,
+            history_view(WEEK, SPACE): history,
+            interest_view(Granularity.DAY, SPACE): interest.clear(),
+        },
+    )
+    assert (await reader.interest(TENANT, SPACE, "two", WEEK)).event_count == 3
+    assert len(await reader.history(TENANT, SPACE, "two", WEEK)) == 1
+    assert await reader.interest(TENANT, SPACE, "two", Granularity.DAY) is None
+
+
 def period_rows(user_ids, first, at=NOW, week="2026-W47"):
     n = len(user_ids)
     return by_period_frame(

@@ -63,35 +63,86 @@ async def test_a_caller_that_goes_away_does_not_shift_the_others_answers(link):
     assert await link.call(packed("GET", "mine"), 1) == [b"1"]
 
 
-async def test_a_server_that_is_silent_fails_calls_in_time_and_is_left():
-    async def silent(data, writer):
-        await asyncio.sleep(10)
+class Silenced:
+    """Answers until it is told to be silent; counts connections."""
 
-    server, url = await answering(silent)
-    link = RedisLink(url, timeout_s=0.1)
-    async with asyncio.timeout(2):
-        for _ in range(2):
-            with pytest.raises(RedisLinkError, match=r"no answer in 0\.1 s"):
-                await link.call(packed("PING"), 1)
+    def __init__(self):
+        self.is_silent, self.connections = False, 0
+        self.writers = set()
+
+    async def __call__(self, data, writer):
+        self.connections += writer not in self.writers
+        self.writers.add(writer)
+        if not self.is_silent:
+            writer.write(b"+PONG\r\n" * data.count(b"PING"))
+
+
+async def test_a_server_that_falls_silent_fails_calls_in_time_and_is_left_alone_for_a_while():
+    server, url = await answering(respond := Silenced())
+    link = RedisLink(url, timeout_s=0.1, retry_s=3600)
+    assert await link.call(packed("PING"), 1) == [b"PONG"]
+    respond.is_silent = True
+    for _ in range(50):
+        with pytest.raises(RedisLinkError, match=r"no answer in 0\.1 s"):
+            await link.call(packed("PING"), 1)
+    assert respond.connections == 1
+    await link.close()
     server.close()
+
+
+async def test_of_many_calls_one_connects_and_the_others_wait_for_it_or_are_told_at_once():
+    server, url = await answering(respond := Silenced())
+    respond.is_silent = True
+    link = RedisLink(url, timeout_s=0.2)
+    first = await asyncio.gather(*(link.call(packed("PING"), 1) for _ in range(20)),
+                                 return_exceptions=True)  # fmt: skip
+    assert {str(error) for error in first} == {"no connection in 0.2 s"}
+    assert respond.connections == 1
+    respond.is_silent = False
+    await until_it_answers(link)
+    assert await link.call(packed("PING"), 1) == [b"PONG"]
+    await link.close()
+    server.close()
+
+
+async def test_a_caller_that_goes_away_leaves_the_connection_to_the_others():
+    server, url = await answering(respond := Silenced())
+    link = RedisLink(url, timeout_s=5)
+    gone, stays = (asyncio.create_task(link.call(packed("PING"), 1)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays == [b"PONG"]
+    assert respond.connections == 1
+    await link.close()
+    server.close()
+
+
+async def until_it_answers(link):
+    """Try again until the server is no longer left alone."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await link.call(packed("PING"), 1)
+            except RedisLinkError:
+                await asyncio.sleep(0.02)
 
 
 async def test_a_broken_connection_fails_calls_under_way_and_the_next_call_connects_again():
     seen = 0
 
-    async def first_breaks(data, writer):
+    async def breaks_once(data, writer):
         nonlocal seen
-        seen += 1
-        if seen == 1:
+        seen += b"ECHO" in data
+        if b"ECHO" in data and seen == 1:
             writer.transport.abort()
         else:
             writer.write(b"+PONG\r\n")
 
-    server, url = await answering(first_breaks)
+    server, url = await answering(breaks_once)
     link = RedisLink(url, timeout_s=5)
     with pytest.raises(RedisLinkError):
-        await link.call(packed("PING"), 1)
-    assert await link.call(packed("PING"), 1) == [b"PONG"]
+        await link.call(packed("ECHO", "x"), 1)
+    assert await link.call(packed("ECHO", "x"), 1) == [b"PONG"]
     await link.close()
     server.close()
 
@@ -129,8 +180,9 @@ async def test_a_password_and_a_database_are_given_before_anything_else():
 
     server, url = await answering(collect)
     link = RedisLink(url.replace("//", "//ann:pass%20word@").replace("/0", "/3"), timeout_s=5)
-    await link.call(packed("PING"), 1)
-    assert bytes(got) == packed("AUTH", "ann", "pass word") + packed("SELECT", "3") + packed("PING")
+    await link.call(packed("ECHO", "x"), 1)
+    let_in = packed("AUTH", "ann", "pass word") + packed("SELECT", "3") + packed("PING")
+    assert bytes(got) == let_in + packed("ECHO", "x")
     await link.close()
     server.close()
 

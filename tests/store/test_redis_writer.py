@@ -119,6 +119,8 @@ def test_a_redis_that_is_down_is_unavailable_and_an_unknown_view_is_not_ready(tm
     features = FeastFeatures(Layout(tmp_path, 4), config)
     with pytest.raises(NotReady, match="driftline refresh"):
         features.write_online(TENANT, INTEREST.name, rows_of(INTEREST, ["a"]))
-    features.apply(TENANT, SPACE)
+    # What is applied is known; what is first published says so in the store.
+    with pytest.raises(DependencyUnavailable, match="the Redis online store"):
+        features.apply(TENANT, SPACE)
     with pytest.raises(DependencyUnavailable, match="the online store"):
         features.write_online(TENANT, INTEREST.name, rows_of(INTEREST, ["a"]))

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_every_view_is_stored_as_feast_stores_it(world, view):
     rows = rows_of(view, USERS)
     store.write_to_online_store(view.name, df=as_pandas(rows))
     feasts = taken(path, view)
-    write_rows(path, TENANT, view, rows)
+    write_rows(path, TENANT, [(view, rows)])
     assert len(feasts) == len(USERS) * len(view.features)
     assert taken(path, view) == feasts
 
@@ -66,7 +67,7 @@ def test_the_last_row_that_is_written_counts_as_with_feast(world, seconds):
     first = rows_of(INTEREST, ["a", "b"])
     second = rows_of(INTEREST, ["b", "c"], NOW + timedelta(seconds=seconds), seed=8)
     for rows in (first, second):
-        write_rows(path, TENANT, INTEREST, rows)
+        write_rows(path, TENANT, [(INTEREST, rows)])
     ours = taken(path, INTEREST)
     for rows in (first, second):
         store.write_to_online_store(INTEREST.name, df=as_pandas(rows))
@@ -74,7 +75,16 @@ def test_the_last_row_that_is_written_counts_as_with_feast(world, seconds):
     assert ours == taken(path, INTEREST)
 
 
+def test_views_are_written_in_one_commit_or_not_at_all(world):
+    _, path = world
+    gone = replace(INTEREST, name="interest_week__gone_00000001")
+    rows = rows_of(INTEREST, ["a"])
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        write_rows(path, TENANT, [(INTEREST, rows), (gone, rows)])
+    assert taken(path, INTEREST) == []
+
+
 def test_a_view_without_a_table_is_refused(world):
     _, path = world
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        write_rows(path, "other", INTEREST, rows_of(INTEREST, ["a"]))
+        write_rows(path, "other", [(INTEREST, rows_of(INTEREST, ["a"]))])

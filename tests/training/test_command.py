@@ -11,13 +11,12 @@ import pytest
 
 from services.core.errors import DiskUnavailable, InvalidArgument, NotReady, Overloaded
 from services.core.schema import DEFAULT_TENANT as TENANT
-from services.runtime.settings import Settings
 from services.store.backbone import load_backbone
 from services.store.disk import told
 from services.store.erasures import record_erasures
 from services.store.model_folder import load_model
 from services.training.checkpoints import work_folder
-from services.training.command import item_texts, parse_until
+from services.training.command import item_texts
 from services.training.workers import ComputeConfig
 from tests.disks import small_files
 from tests.planted import planted_events
@@ -246,11 +245,3 @@ def test_training_reads_what_the_encoder_reads():
     read = item_texts(items)
     assert read["text"].to_list() == ["Tea. strong", "green"]
     assert read["categories"].to_list() == [["drinks"], []]
-
-
-def test_until_is_a_date_or_now(tmp_path):
-    settings = Settings(data_dir=tmp_path, now=UNTIL)
-    assert parse_until(None, settings) == UNTIL
-    assert parse_until("2026-02-01", settings) == datetime(2026, 2, 1, tzinfo=UTC)
-    with pytest.raises(InvalidArgument, match="write it like"):
-        parse_until("yesterday", settings)

@@ -1,5 +1,6 @@
 """What the clients do on a real connection: retries, deadlines, splits, metadata, TLS."""
 
+import json
 import subprocess
 import threading
 import time
@@ -19,6 +20,8 @@ from driftline import (
     Retries,
     Tls,
 )
+from driftline._stubs import Stubs
+from driftline.options import service_config
 from driftline.v1 import (
     event_service_pb2,
     interest_service_pb2,
@@ -49,6 +52,13 @@ def failing_first(times, code, reply):
         return reply(name, request, context)
 
     return script
+
+
+def test_every_service_is_retried():
+    [retried] = json.loads(service_config(Retries()))["methodConfig"]
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        called = {f"driftline.v1.{name}Service" for name in Stubs(channel)._of}
+    assert {one["service"] for one in retried["name"]} == called
 
 
 def test_a_write_is_retried_with_the_same_event_ids(serve):
@@ -89,12 +99,54 @@ def test_a_large_write_is_retried_too(serve):
         grpc.StatusCode.ALREADY_EXISTS,
     ],
 )
-def test_nothing_but_unavailable_is_retried(serve, code):
+def test_what_the_server_answered_is_not_retried(serve, code):
     server = serve(failing_first(1, code, stored))
     with Client(server.target, FAST) as client, pytest.raises(driftline.DriftlineError) as caught:
         client.record_events([event()])
     assert caught.value.code == code.name
     assert len(server.seen) == 1
+
+
+def test_a_call_that_was_refused_unseen_is_tried_again(serve):
+    # As gRPC's own limit of waiting calls ends them: CANCELLED, without details.
+    server = serve(failing_first(2, grpc.StatusCode.CANCELLED, stored))
+    with Client(server.target, FAST) as client:
+        assert client.record_events([event()]).count == 1
+    assert len(server.seen) == 3
+
+
+def test_a_refusal_of_everything_is_an_overload_and_spends_the_budget_of_retries_once(serve):
+    server = serve(failing_first(10_000, grpc.StatusCode.CANCELLED, stored))
+    with Client(server.target, FAST) as client:
+        for _ in range(150):
+            with pytest.raises(
+                driftline.OverloadedError, match="more calls than it can answer"
+            ) as caught:
+                client.record_events([event()])
+            assert (caught.value.code, caught.value.is_retryable) == ("CANCELLED", True)
+    # A hundred tokens, retries down to the fifty-first: no storm.
+    assert 150 < len(server.seen) <= 150 + 50
+
+
+def test_a_call_that_the_client_gave_up_is_no_overload(serve):
+    release = threading.Event()
+    server = serve(lambda name, request, context: release.wait(30))
+    client, failures = Client(server.target, FAST), []
+
+    def call():
+        try:
+            client.record_events([event()])
+        except driftline.DriftlineError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    while not server.seen:
+        time.sleep(0.001)
+    client.close()
+    thread.join(30)
+    release.set()
+    assert [type(failure) for failure in failures] == [driftline.DriftlineError]
 
 
 def test_retries_end(serve):

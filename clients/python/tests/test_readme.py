@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import driftline
 from driftline import DriftlineError, InvalidArgumentError
 from driftline._plans import Call
 from driftline.testing import FakeClient
@@ -46,6 +47,12 @@ def target(serve, refuse):
             return refuse(context, problem)
 
     return serve(script).target
+
+
+def test_every_error_has_a_row():
+    named = {name for name in driftline.__all__ if name.endswith("Error")} - {"DriftlineError"}
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `")]
+    assert named <= set(re.findall(r"`(\w+Error)`", " ".join(rows)))
 
 
 def test_the_examples_run_as_they_stand(target, capsys):

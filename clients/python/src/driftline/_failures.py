@@ -16,6 +16,8 @@ DOMAIN = "driftline.dev"
 _PREFIX = "ERROR_REASON_"
 _DETAILS_KEY = "grpc-status-details-bin"
 _REQUEST_ID_KEY = "x-request-id"
+# How gRPC words a call that this process ended itself.
+_OWN_ENDS = ("Channel closed", "Locally cancelled")
 _D = TypeVar("_D", BadRequest, ErrorInfo, RetryInfo)
 
 _BY_REASON: dict[str, type[e.DriftlineError]] = {
@@ -70,6 +72,10 @@ def error_from_rpc(failure: Any) -> e.DriftlineError:
     known = _BY_REASON.get(reason) if ours else None
     kind = known or _BY_CODE.get(code, e.DriftlineError)
     message = failure.details() or code.name.lower().replace("_", " ")
+    if code is grpc.StatusCode.CANCELLED and not reason and not message.startswith(_OWN_ENDS):
+        # Where too many calls wait, gRPC refuses new ones before any code of the server sees them.
+        kind = e.OverloadedError
+        message = "the server has more calls than it can answer; try again with backoff"
     if issubclass(kind, e.InvalidArgumentError):
         violations = _violations(status)
         return kind(message, field=metadata.get("field", ""), violations=violations, **facts)

@@ -91,21 +91,13 @@ def get_interests(
 def get_trajectory(
     user_id: str, granularity: t.Granularity | str, limit: int | None, as_of: AsOfLike
 ) -> Plan[t.Trajectory]:
-    pages: list[Any] = []
-    received, token = 0, ""
-    deadline = _read(as_of, limit is None or limit > 0)
-    while not pages or (token and (limit is None or received < limit)):
-        # A negative limit goes to the server as it is, to be refused there.
-        size = (
-            limit
-            if limit is not None and limit <= 0
-            else _requests.next_page_size(limit, received, _requests.MAX_PERIODS)
-        )
-        request = _requests.get_trajectory(user_id, granularity, size, token, as_of)
-        page = yield Call("Interest", "GetTrajectory", request, deadline)
-        pages.append(page)
-        received += len(page.interests)
-        token = page.next_page_token
+    def request(size: int, token: str) -> Message:
+        return _requests.get_trajectory(user_id, granularity, size, token, as_of)
+
+    pages = yield from _pages(
+        "Interest", "GetTrajectory", "interests", request, limit, _requests.MAX_PERIODS,
+        _read(as_of, limit is None or limit > 0),
+    )  # fmt: skip
     return _replies.trajectory(user_id, granularity, pages, limit)
 
 
@@ -213,8 +205,12 @@ def _pages(
     request: Callable[[int, str], Message],
     limit: int | None,
     most: int,
+    deadline: str = "read",
 ) -> Plan[list[Any]]:
-    """Ask for pages until `limit` rows came; None means all, 0 means one page of the server's size."""
+    """Ask for pages until `limit` rows came; None means all, 0 means one page of the server's size.
+
+    A negative limit goes to the server as it is, to be refused there.
+    """
     pages: list[Any] = []
     received, token = 0, ""
     while not pages or (token and (limit is None or received < limit)):
@@ -223,7 +219,7 @@ def _pages(
             if limit is not None and limit <= 0
             else _requests.next_page_size(limit, received, most)
         )
-        page = yield Call(service, method, request(size, token))
+        page = yield Call(service, method, request(size, token), deadline)
         pages.append(page)
         received += len(getattr(page, rows))
         token = page.next_page_token

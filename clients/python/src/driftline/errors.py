@@ -171,6 +171,9 @@ class EventConflictError(DriftlineError):
 class OverloadedError(DriftlineError):
     """The server or this credential is at a limit, or a message was too large; try again with backoff.
 
+    `code` is RESOURCE_EXHAUSTED; CANCELLED where so many calls waited that this one was not even looked at
+    (the SDK has retried those already, within its budget).
+
     Attributes:
         retry_after_s: when the call can be taken, in seconds from now; None where the server did not say.
     """

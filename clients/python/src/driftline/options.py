@@ -15,7 +15,7 @@ MetadataPairs: TypeAlias = tuple[tuple[str, str], ...]
 # Called before each call; returns pairs of lower-case key and value.
 MetadataHook: TypeAlias = Callable[[], Iterable[tuple[str, str]]]
 
-_SERVICES = ("Event", "Interest", "Recommendation", "Profile", "Privacy", "Model")
+_SERVICES = ("Content", "Event", "Interest", "Model", "Privacy", "Profile", "Recommendation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,10 @@ class Deadlines:
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """Retries of UNAVAILABLE, and of nothing else; every call of this SDK is safe to repeat."""
+    """Retries where nobody answered, and of nothing else; every call of this SDK is safe to repeat.
+
+    That is UNAVAILABLE, and CANCELLED, with which an overloaded server refuses calls unseen.
+    """
 
     # Attempts in all, in [1, 5]; 1 means no retry.
     attempts: int = 4
@@ -121,7 +124,7 @@ def is_local(target: str) -> bool:
 
 
 def service_config(retries: Retries) -> str:
-    """Return the gRPC service config: UNAVAILABLE is retried with backoff, nothing else is."""
+    """Return the gRPC service config: what nobody answered is retried with backoff, nothing else is."""
     services = [{"service": f"driftline.v1.{name}Service"} for name in _SERVICES]
     method: dict[str, Any] = {"name": services}
     if retries.attempts > 1:
@@ -130,9 +133,10 @@ def service_config(retries: Retries) -> str:
             "initialBackoff": f"{retries.first_wait_s:g}s",
             "maxBackoff": f"{retries.longest_wait_s:g}s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
         }
-    # Where most calls fail, retries stop: they would keep a struggling server down.
+    # A budget: a failure takes one, an answer gives half; below half of it nothing is retried. Where most calls
+    # fail retries stop: they would keep a struggling server down.
     return json.dumps(
         {"methodConfig": [method], "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5}}
     )
