@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import yaml
 
 from services.core.errors import DependencyUnavailable, NotReady
 from services.runtime.compute_token import keep_token
-from services.runtime.ports import free_port, is_free
+from services.runtime.ports import free_port, hold_port, is_free
 from services.runtime.scratch import short_temp_dir
 from services.runtime.serve_probe import APPLICATIONS
 from services.runtime.settings import Settings
@@ -30,8 +31,9 @@ START_LIMIT_S = 240.0
 STOP_LIMIT_S = 40.0
 # services/runtime/serve_process.py makes it; that file imports ray, this one must not.
 READY = "ready"
-# Ports kept for the replicas of one cluster, of each protocol. All lie below 32768: above it the
-# system gives ports to whoever connects, and Serve takes any for the gRPC between deployments.
+# Ports kept for the replicas of one cluster, of each protocol; the last of HTTP's marks the block.
+# All lie below 32768: above it the system gives ports to whoever connects, and Serve takes any for
+# the gRPC between deployments.
 REPLICA_PORTS = 20
 REPLICA_HTTP_BASE = 30_000
 REPLICA_GRPC_BASE = 31_000
@@ -58,6 +60,8 @@ class Cluster:
     _process: "subprocess.Popen[bytes]"
     # Gone after `stop`.
     temp_dir: Path
+    # Keeps the replicas' ports from other clusters.
+    _ports: socket.socket
     _is_stopped: bool = field(default=False, init=False)
 
     def request_counts(self) -> dict[str, int]:
@@ -96,6 +100,7 @@ class Cluster:
             self._process.kill()
             self._process.wait()
         _end(self.temp_dir)
+        self._ports.close()
         shutil.rmtree(self.temp_dir, ignore_errors=True)
 
 
@@ -122,9 +127,10 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
     config = scratch / "serve.yaml"
     config.write_text(yaml.safe_dump(_config(chosen)))
     keep_token(chosen.data_dir, chosen.compute_token)
+    offset, ports = _replica_ports()
     process = _start(
         [str(config), str(LOGICAL_CPUS), str(OBJECT_STORE_BYTES), str(scratch / "ray")],
-        chosen.environment() | _serve_environment(scratch, metrics_port, free_port(host))
+        chosen.environment() | _serve_environment(scratch, offset, metrics_port, free_port(host))
         | _fallback_environment(host) | _compute_environment(chosen),
         log,
     )  # fmt: skip
@@ -135,6 +141,7 @@ def start_cluster(settings: Settings, log_dir: Path) -> Cluster:
         metrics_url=f"http://{host}:{metrics_port}/metrics",
         _process=process,
         temp_dir=scratch,
+        _ports=ports,
     )
     try:
         _wait_until_answering(cluster, process)
@@ -177,11 +184,12 @@ def _config(settings: Settings) -> dict[str, object]:
     return config
 
 
-def _serve_environment(scratch: Path, metrics_port: int, stats_port: int) -> dict[str, str]:
+def _serve_environment(
+    scratch: Path, offset: int, metrics_port: int, stats_port: int
+) -> dict[str, str]:
     """Return Ray's and Serve's own variables: HAProxy in a folder and on ports of this cluster."""
     haproxy = scratch / "haproxy"
     haproxy.mkdir()
-    offset = _replica_offset()
     return {
         MARK: str(scratch),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -218,18 +226,24 @@ def _fallback_environment(host: str) -> dict[str, str]:
     }
 
 
-def _replica_offset() -> int:
-    """Return where this cluster's replicas listen: gRPC servers share ports, so none may be taken.
+def _replica_ports() -> tuple[int, socket.socket]:
+    """Return where this cluster's replicas listen, and what keeps others away while it is open.
 
-    Else one cluster's HAProxy would send calls to another's replicas.
+    gRPC servers share ports: one cluster's HAProxy would send calls to another's replicas. That a
+    port is free now says nothing of a cluster that starts at the same time and listens later, so
+    the last port of a block is taken: whoever has it has the block.
     """
     offsets = list(range(0, 900, REPLICA_PORTS))
     secrets.SystemRandom().shuffle(offsets)
     bases = (REPLICA_HTTP_BASE, REPLICA_GRPC_BASE)
     for offset in offsets:
-        ports = range(offset, offset + REPLICA_PORTS)
+        held = hold_port(REPLICA_HTTP_BASE + offset + REPLICA_PORTS - 1)
+        if held is None:
+            continue
+        ports = range(offset, offset + REPLICA_PORTS - 1)
         if all(is_free("", base + port) for base in bases for port in ports):
-            return offset
+            return offset, held
+        held.close()
     raise DependencyUnavailable("Ray Serve", "finds no free ports in 30000-30900 and 31000-31900")
 
 

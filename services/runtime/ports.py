@@ -36,3 +36,18 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def hold_port(port: int) -> socket.socket | None:
+    """Take a port without listening, so that nobody else can; `close` gives it back.
+
+    Returns:
+        The socket that holds it while it is open; nothing where the port is taken.
+    """
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.bind(("", port))
+    except OSError:
+        holder.close()
+        return None
+    return holder
