@@ -208,7 +208,11 @@ def test_a_prefix_tells_our_scopes_from_others(issuer, clock):
         Issuer().key_set(use="enc"),
         Issuer().key_set(alg="HS256"),
     ],
-)
+    ids=[
+        "empty", "a list", "a number", "a secret", "nested without end", "a short key",
+        "for encryption", "of another algorithm",
+    ],
+)  # fmt: skip
 def test_a_set_without_a_usable_key_is_refused_whole(content):
     with pytest.raises(DependencyUnavailable, match="key set"):
         Tokens(RULES).use(content)
