@@ -99,7 +99,7 @@ async def call(channel: grpc.aio.Channel, user_id: str = "u", **options: Any) ->
     return await pb_grpc.InterestServiceStub(channel).GetInterest(request, **options)
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
     """Wait until something holds; fail where it does not in time."""
     async with asyncio.timeout(limit_s):
         while not condition():
